@@ -1,0 +1,205 @@
+"""Sphinx extension: the measured figures, from book/results/*.json to the page. No figure is typed by hand.
+
+`{results} model` and `{results} benchmark` draw every file of that kind; the role {result}`NAME:METRIC` puts one
+figure with its unit into a sentence. `imagegen evaluate NAME` writes the files.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from sphinx.errors import ExtensionError
+
+NAMES = {
+    "negative_elbo": "−ELBO",
+    "nll": "Negative log-likelihood",
+    "kl": "KL divergence",
+    "bits_per_dim": "Bits a dimension",
+    "mse": "Mean squared error",
+    "psnr": "PSNR",
+}
+
+
+# ---- reading and wording ---------------------------------------------------------------------------------------
+
+
+def load(folder: Path, kind: str | None = None) -> list[dict]:
+    """Return the results in a folder, sorted by name.
+
+    Raises: ValueError: a file is not JSON, lacks a field, or holds a value that is not a finite number.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            result = json.loads(path.read_text("utf-8"))
+            if result["kind"] not in ("model", "benchmark"):
+                raise ValueError(f"kind is {result['kind']!r}, not model or benchmark")
+            for metric, entry in result["metrics"].items():
+                if not isinstance(entry["value"], int | float) or not math.isfinite(entry["value"]):
+                    raise ValueError(f"{metric} is {entry['value']!r}, not a finite number")
+            if kind in (None, result["kind"]):
+                found.append({**result, "name": str(result["name"])})
+        except KeyError as missing:
+            raise ValueError(f"{path.name} lacks the field {missing}") from missing
+        except (ValueError, TypeError, AttributeError) as wrong:
+            raise ValueError(f"{path.name}: {wrong}") from wrong
+    return sorted(found, key=lambda result: result["name"])
+
+
+def number(value: float) -> str:
+    """Return a measured value with four significant digits; whole numbers stay whole.
+
+    >>> [number(v) for v in (234.912, 0.0031415, 32, 32.0, 10000, 123456.7, 0.0, -1.5)]
+    ['234.9', '0.003142', '32', '32', '10,000', '123,457', '0', '−1.5']
+    """
+    if float(value).is_integer() or abs(value) >= 1000:
+        text = f"{value:,.0f}"
+    else:
+        decimals = max(0, 3 - math.floor(math.log10(abs(value))))
+        text = f"{value:.{decimals}f}" if decimals <= 8 else f"{value:.3e}"
+        if decimals <= 8 and abs(value) < 100:
+            text = text.rstrip("0")
+    return text.replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """Return a wall time in the two units that matter.
+
+    >>> [duration(s) for s in (0.4, 59.6, 75, 3600, 7325)]
+    ['0.4 s', '1 min', '1 min 15 s', '1 h', '2 h 2 min']
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    seconds = round(seconds)
+    hours, minutes, rest = seconds // 3600, seconds % 3600 // 60, seconds % 60
+    parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
+    first = next(i for i, (count, _) in enumerate(parts) if count)
+    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count)
+
+
+def metric_name(metric: str) -> str:
+    return NAMES.get(metric, metric.replace("_", " ").capitalize())
+
+
+def protocol(entry: dict) -> str:
+    size = f"{entry['n']:,} images" if isinstance(entry.get("n"), int) else ""
+    return ", ".join(part for part in (entry.get("detail", ""), size) if part)
+
+
+def provenance(result: dict) -> str:
+    """Return where a result comes from, in one line."""
+    parts = [
+        f"recipe {result['recipe']}" if result.get("recipe") else "",
+        f"seed {result['seed']}" if result.get("seed") is not None else "",
+        f"commit {str(result['commit'])[:10]}" if result.get("commit") else "",
+        str(result.get("device") or ""),
+        f"torch {result['torch']}" if result.get("torch") else "",
+        duration(result["seconds"]) if result.get("seconds") else "",
+        str(result.get("date") or "")[:10],
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+# ---- drawing ---------------------------------------------------------------------------------------------------
+
+
+def table(head: list[str], rows: list[list[str]], numeric: int) -> nodes.Node:
+    """Return a table; the cells of column `numeric` are set right."""
+
+    def row(cells: list[str]) -> nodes.row:
+        made = nodes.row()
+        for column, text in enumerate(cells):
+            paragraph = nodes.paragraph("", text)
+            made += nodes.entry("", paragraph, classes=["text-right"] if column == numeric else [])
+        return made
+
+    group = nodes.tgroup("", cols=len(head))
+    group += [nodes.colspec(colwidth=1) for _ in head]
+    group += nodes.thead("", row(head))
+    group += nodes.tbody("", *[row(cells) for cells in rows])
+    return nodes.table("", group, classes=["results"])
+
+
+def _folder(env) -> Path:
+    return Path(env.srcdir) / "book/results"
+
+
+def _state(env) -> str:
+    files = sorted(_folder(env).glob("*.json"))
+    return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
+
+
+def _note(env) -> None:
+    """Remember that the page being read depends on the results, also on those yet to come."""
+    if not hasattr(env, "results_pages"):
+        env.results_pages = {}
+    env.results_pages[env.docname] = _state(env)
+
+
+def _load(env, kind: str | None = None) -> list[dict]:
+    try:
+        return load(_folder(env), kind)
+    except ValueError as wrong:
+        raise ExtensionError(f"book/results: {wrong}") from wrong
+
+
+class ResultsDirective(Directive):
+    required_arguments = 1
+
+    def run(self):
+        kind = self.arguments[0]
+        if kind not in ("model", "benchmark"):
+            raise self.error(f"results: model or benchmark, not {kind!r}")
+        env = self.state.document.settings.env
+        _note(env)
+        results = _load(env, kind)
+        if not results:
+            command = "imagegen evaluate NAME" if kind == "model" else "make bench"
+            text = f"No {kind} has been measured in this checkout yet: {command} writes the figures."
+            return [nodes.note("", nodes.paragraph("", text))]
+        made: list[nodes.Node] = []
+        for result in results:
+            rows = [
+                [metric_name(metric), f"{number(entry['value'])} {entry.get('unit', '')}".strip(), protocol(entry)]
+                for metric, entry in result["metrics"].items()
+            ]
+            section = nodes.section("", nodes.title("", result["name"]))
+            section["ids"] = [nodes.make_id(f"result-{result['name']}")]
+            section["names"] = []
+            section += table(["Measure", "Value", "Protocol"], rows, numeric=1)
+            section += nodes.paragraph("", provenance(result), classes=["provenance"])
+            made.append(section)
+        return made
+
+
+def result_role(name, rawtext, text, lineno, inliner, options=None, content=None):
+    env = inliner.document.settings.env
+    _note(env)
+    source, _, metric = text.partition(":")
+    for result in _load(env):
+        if result["name"] == source and metric in result["metrics"]:
+            entry = result["metrics"][metric]
+            figure = f"{number(entry['value'])} {entry.get('unit', '')}".strip()
+            return [nodes.inline(rawtext, figure, classes=["figure-from-results"])], []
+    message = inliner.reporter.error(f"book/results holds no {metric!r} of {source!r}", line=lineno)
+    return [inliner.problematic(rawtext, rawtext, message)], [message]
+
+
+def outdated(app, env, added, changed, removed):
+    now = _state(env)
+    return [page for page, state in getattr(env, "results_pages", {}).items() if state != now]
+
+
+def forget(app, env, docname):
+    getattr(env, "results_pages", {}).pop(docname, None)
+
+
+def setup(app):
+    app.add_directive("results", ResultsDirective)
+    app.add_role("result", result_role)
+    app.connect("env-get-outdated", outdated)
+    app.connect("env-purge-doc", forget)
+    return {"version": "1", "env_version": 1, "parallel_read_safe": False, "parallel_write_safe": True}

@@ -1,0 +1,310 @@
+"""The command `imagegen`: data, train, evaluate, sample, export."""
+
+import argparse
+import io
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from imagegen import data, metrics, pretrained, recipes, training
+from imagegen.images import from_unit, to_float, to_uint8, to_unit
+from imagegen.objectives import bernoulli_nll, bits_per_dim, gaussian_kl, log_importance_weight
+
+USER_ERRORS = (
+    data.DataError,
+    pretrained.PretrainedError,
+    recipes.RecipeError,
+    training.CheckpointError,
+    training.NonFiniteLoss,
+)
+REPOSITORY = Path(__file__).parents[2]
+BATCH = 100  # images measured together; the draws are seeded by batch, so this is part of what a seed means
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="imagegen", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    listing = commands.add_parser(
+        "data", help="list the data sets, where each was found, and its checksum's verdict"
+    )
+    listing.add_argument("--fetch", action="store_true", help="download or install what is missing first")
+    listing.set_defaults(run=_data)
+
+    train = commands.add_parser(
+        "train",
+        help="train a recipe, or go on with it after an interruption",
+        description="Train a recipe and write its weights and card. Killed at any moment and started again "
+        "with the same command, it goes on from its last checkpoint (in runs/, or the folder IMAGEGEN_RUNS).",
+    )
+    add = train.add_argument
+    add("recipe", nargs="?", metavar="RECIPE", help=f"one of: {', '.join(recipes.RECIPES)}")
+    add("--stale", action="store_true", help="train every recipe whose shipped card does not match it")
+    add("--minutes", type=float, metavar="M", help="stop cleanly after so many minutes")
+    add("--budget", choices=("quick", "full"), help="default: IMAGEGEN_BUDGET, else full with a GPU")
+    add("--steps", type=int, metavar="N", help="train for N steps, whatever the budget")
+    add("--devices", type=int, default=1, metavar="N", help="GPUs, or processes on a CPU (default: 1)")
+    add("--precision", metavar="P", help="default: 32-true on a CPU, the recipe's (bf16-mixed) on a GPU")
+    add("--seed", type=int, metavar="S", help="instead of the recipe's")
+    add(
+        "--out",
+        metavar="DIR",
+        help="for weights and card; default: the package's at full length, else the run's",
+    )
+    add("--threads", type=int, metavar="N", help="threads of each process on a CPU")
+    add("--save-seconds", type=float, default=60.0, metavar="S", help="between checkpoints (default: 60)")
+    add("--log-every", type=int, default=50, metavar="N", help="steps between log entries (default: 50)")
+    add("--restart", action="store_true", help="throw the checkpoint away and start anew")
+    add("--write-now", action="store_true", help="only write weights and card of the last checkpoint")
+    add("--quiet", action="store_true", help="no progress bar")
+    train.set_defaults(run=_train)
+
+    measure = commands.add_parser(
+        "evaluate",
+        help="measure a model on the test images",
+        description="Measure a model on the test images. In a clone of the repository, a complete measurement (all "
+        "images, at least 100 draws) is written to book/results/NAME.json and into the model card.",
+    )
+    add = measure.add_argument
+    add("name", metavar="NAME", help=f"one of: {', '.join(pretrained.names()) or 'none is there yet'}")
+    add("--json", action="store_true", help="print the result as JSON")
+    add("--limit", type=int, metavar="N", help="only the first N test images")
+    add("--samples", type=int, default=100, metavar="K", help="draws of z an image (default: 100)")
+    add("--seed", type=int, default=0, metavar="S", help="of the draws (default: 0)")
+    add("--results", metavar="DIR", help="where to write NAME.json, complete or not")
+    add("--threads", type=int, metavar="N", help="threads on a CPU")
+    add("--quiet", action="store_true", help="no progress bar")
+    measure.set_defaults(run=_evaluate)
+
+    draw = commands.add_parser("sample", help="draw images from a model into an .npz file")
+    add = draw.add_argument
+    add("name", metavar="NAME")
+    add("-n", type=int, default=64, metavar="N", help="how many (default: 64)")
+    add("--seed", type=int, default=0, metavar="S", help="of z ~ N(0, I) (default: 0)")
+    add(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="array `images`: uint8 (N, C, H, W), the mean of p(x | z)",
+    )
+    draw.set_defaults(run=_sample)
+
+    export = commands.add_parser("export", help="write a model as ONNX, checked against PyTorch")
+    add = export.add_argument
+    add("name", metavar="NAME")
+    add("-o", "--output", required=True, metavar="FILE")
+    add("--part", choices=("decoder", "encoder"), default="decoder",
+        help="decoder: z -> images in [0, 1]; encoder: x in [-1, 1] -> mean, log_var (default: decoder)")  # fmt: skip
+    export.set_defaults(run=_export)
+    for command in (measure, draw, export):
+        command.add_argument(
+            "--weights", default=str(pretrained.FOLDER), metavar="DIR", help="default: the package's"
+        )
+    return parser
+
+
+def _data(args: argparse.Namespace) -> int:
+    if args.fetch:
+        data.fetch_fashion_mnist()
+    rows = data.report()
+    for row in rows:
+        print(f"{row['name']:<16}{row['file']:<32}{row['folder']}: {row['verdict']}")
+    return 0 if all(row["verdict"] in ("ok", "missing") for row in rows) else 2
+
+
+def _train(args: argparse.Namespace) -> int:
+    if bool(args.recipe) == args.stale:
+        raise recipes.RecipeError("name one recipe, or give --stale (not both)")
+    if args.log_every < 1 or args.save_seconds < 0 or (args.threads or 1) < 1:
+        raise recipes.RecipeError("--log-every and --threads must be at least 1, --save-seconds at least 0")
+    options = {
+        "devices": args.devices, "precision": args.precision, "out": args.out, "threads": args.threads,
+        "save_seconds": args.save_seconds, "log_every": args.log_every, "progress": not args.quiet,
+    }  # fmt: skip
+    if args.stale:
+        if (args.budget, args.steps, args.seed) != (None, None, None) or args.restart or args.write_now:
+            raise recipes.RecipeError(
+                "--stale trains at full length, with the recipes' seeds: drop the others"
+            )
+        left = recipes.train_stale(minutes=args.minutes, **options)
+        print(f"left: {', '.join(left) or 'nothing'}")
+        return 0
+    if args.minutes is not None:
+        options["deadline"] = time.time() + 60 * args.minutes
+    job = recipes.plan(args.recipe, speed=args.budget, steps=args.steps, seed=args.seed, **options)
+    length = job.session.n_steps
+    if args.write_now:
+        card = recipes.write_weights(job)
+        print(f"{card['name']}: weights after {card['steps']} of {length} steps written to {job.out}")
+        return 0
+    result = recipes.train(job, restart=args.restart)
+    if not result["finished"]:
+        print(f"{args.recipe}: stopped at step {result['step']} of {length}; the same command goes on")
+    elif result["card"]:
+        terms = ", ".join(f"{key} {value:.4g}" for key, value in result["card"]["training"].items())
+        print(f"{args.recipe}: {length} steps done ({terms}); weights and card in {job.out}")
+    return 0
+
+
+@torch.inference_mode()
+def measure_vae(model: nn.Module, images: Tensor, *, n_samples: int = 100, seed: int = 0, progress: bool = False,
+                device: torch.device | str = "cpu") -> dict[str, dict[str, Any]]:  # fmt: skip
+    """Return the metrics of a VAE with a Bernoulli likelihood on uint8 images (N, C, H, W), N >= 2.
+
+    Each is a dict: value, unit, n, detail and, for means over images, stderr. One set of draws of z serves all:
+    the distortion is their mean, and the NLL weighs them by importance.
+    """
+    model = model.to(device)
+    columns: dict[str, list[Tensor]] = {name: [] for name in ("distortion", "rate", "nll", "mse", "means")}
+    silent = not progress
+    for start in tqdm(range(0, len(images), BATCH), disable=silent, unit="batch", desc="evaluate"):
+        x = to_float(images[start : start + BATCH].to(device))
+        generator = torch.Generator(device).manual_seed(training.seed_of(seed, start))
+        target = to_unit(x)
+        mean, log_var = model.encode(x)
+        distortion = torch.zeros(len(x), device=device)
+
+        def log_weight(x: Tensor, k: int, *, mean=mean, log_var=log_var, target=target, sum_=distortion,
+                       generator=generator) -> Tensor:  # fmt: skip
+            eps = torch.randn(k, *mean.shape, generator=generator, device=mean.device)
+            z = mean + torch.exp(0.5 * log_var) * eps  # (k, B, D)
+            logits = model.decode(z.flatten(0, 1))
+            nll = bernoulli_nll(logits, target.repeat(k, 1, 1, 1)).reshape(k, -1)
+            sum_ += nll.sum(0)
+            return log_importance_weight(nll, z, mean, log_var)
+
+        nll = metrics.importance_weighted_nll(log_weight, x, n_samples=n_samples, chunk=5)
+        shown = torch.sigmoid(model.decode(mean))
+        found = (distortion / n_samples, gaussian_kl(mean, log_var), nll, metrics.mse(shown, target), mean)
+        for column, values in zip(columns.values(), found, strict=True):
+            column.append(values.double().cpu())
+    whole = {name: torch.cat(parts) for name, parts in columns.items()}
+    n, n_dims = len(images), images[0].numel()
+    active = metrics.active_units(whole["means"])
+
+    def over_images(values: Tensor, unit: str, detail: str) -> dict[str, Any]:
+        stderr = metrics.standard_error(values)
+        return {"value": values.mean().item(), "stderr": stderr, "unit": unit, "n": n, "detail": detail}
+
+    nats, drawn = "nats/image", f"{n_samples} draws of z an image"
+    grey = "Bernoulli on grey pixels: a cross-entropy, whose floor is not 0"
+    bits = "the NLL in other units; no code length, for grey pixels under a Bernoulli are no 256-level code"
+    return {
+        "negative_elbo": over_images(whole["distortion"] + whole["rate"], nats, f"{drawn}; {grey}"),
+        "nll": over_images(whole["nll"], nats, f"importance weighted, {n_samples} samples; {grey}"),
+        "distortion": over_images(whole["distortion"], nats, f"-log p(x | z), {drawn}"),
+        "rate": over_images(whole["rate"], nats, "KL(q(z | x) || p(z)), closed form"),
+        "active_units": {"value": int(active.sum()), "unit": "latents", "n": n,
+                         "detail": f"of {len(active)}: posterior means vary by more than 0.01"},
+        "mse": over_images(whole["mse"], "squared, pixels in [0, 1]", "the image decoded from the posterior mean"),
+        "bits_per_dim": over_images(bits_per_dim(whole["nll"], n_dims), "bits/dim", bits),
+    }  # fmt: skip
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    if args.samples < 1 or (args.limit is not None and args.limit < 2) or (args.threads or 1) < 1:
+        raise recipes.RecipeError("--samples and --threads must be at least 1, --limit at least 2")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    card = pretrained.card(args.name, folder=args.weights)
+    model = pretrained.load(args.name, folder=args.weights)
+    source = card.get("recipe", {}).get("data", "fashion-mnist")
+    if source not in recipes.DATA:
+        raise pretrained.PretrainedError(
+            f"the card of {args.name} names the data {source!r}; known: {', '.join(recipes.DATA)}"
+        )
+    test = recipes.DATA[source]("test").images
+    images = test[: args.limit]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    began = time.perf_counter()
+    measured = measure_vae(
+        model, images, n_samples=args.samples, seed=args.seed, device=device, progress=not args.quiet
+    )  # fmt: skip
+    result = {
+        "name": args.name,
+        "kind": "model",
+        "recipe": card.get("recipe", {}).get("name"),
+        "seed": args.seed,
+    }
+    result |= pretrained.provenance(device) | {"seconds": round(time.perf_counter() - began, 1)}
+    result |= {
+        "data": f"{source}, {len(images)} test images",
+        "weights_sha256": card["sha256"],
+        "metrics": measured,
+    }
+    text = json.dumps(result, indent=1) + "\n"
+    if args.json:
+        print(text, end="")
+    else:
+        for name, entry in measured.items():
+            error = f" +- {entry['stderr']:.2g}" if "stderr" in entry else ""
+            print(f"{name:<16}{entry['value']:.5g}{error} {entry['unit']} ({entry['detail']})")
+    complete = len(images) == len(test) and args.samples >= 100
+    in_repository = (REPOSITORY / "book").is_dir()
+    own = Path(args.weights).resolve() == pretrained.FOLDER.resolve()
+    if args.results or (complete and in_repository and own):
+        folder = Path(args.results) if args.results else REPOSITORY / "book" / "results"
+        training.write_atomic(folder / f"{args.name}.json", text.encode())
+    if complete and (in_repository or not own):
+        pretrained.write_card(card | {"metrics": measured}, folder=args.weights)
+    return 0
+
+
+@torch.inference_mode()
+def _sample(args: argparse.Namespace) -> int:
+    if args.n < 1:
+        raise recipes.RecipeError(f"-n is {args.n}; expected at least 1")
+    model = pretrained.load(args.name, folder=args.weights)
+    z = torch.randn(args.n, model.config.latent_dim, generator=torch.Generator().manual_seed(args.seed))
+    images = torch.cat([to_uint8(from_unit(torch.sigmoid(model.decode(part)))) for part in z.split(256)])
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, images=images.numpy())
+    training.write_atomic(args.output, buffer.getbuffer())
+    print(f"{args.name}: {args.n} images of shape {tuple(images.shape[1:])} in {args.output}")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from imagegen import export
+
+    model = pretrained.load(args.name, folder=args.weights)
+    if args.part == "decoder":
+        module, inputs, outputs = (
+            export.PixelDecoder(model),
+            {"z": torch.zeros(2, model.config.latent_dim)},
+            ["images"],
+        )
+    else:
+        module, inputs = export.Encoder(model), {"x": torch.zeros(2, *model.config.image_shape)}
+        outputs = ["mean", "log_var"]
+    try:
+        difference = export.export_onnx(module, inputs, args.output, output_names=outputs)
+    except (export.ExportError, OSError) as error:
+        raise recipes.RecipeError(f"cannot export {args.name}: {error}") from error
+    print(f"{args.name}: {args.part} in {args.output}; it differs from PyTorch by at most {difference:.2g}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit code: 0, 2 for what the user can put right, 130 when interrupted."""
+    args = _parser().parse_args(arguments)
+    try:
+        return args.run(args)
+    except USER_ERRORS as error:
+        print(f"imagegen: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("imagegen: interrupted; repeat the command to go on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

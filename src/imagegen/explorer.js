@@ -1,0 +1,612 @@
+// The front end of the explorers: one ES module, two hosts.
+//  * A live kernel (Jupyter, Colab, VS Code): anywidget imports this file and calls default.render(); the pixels
+//    are computed by PyTorch and come over the comm.
+//  * A plain web page: the page loads this file as <script type="module">; it upgrades <latent-map src="NAME"> and
+//    <image-explorer src="NAME">, and the networks run in the page (ONNX Runtime, WebAssembly, one thread).
+//    Runtime and networks are fetched on the reader's first move, not before: most readers only read.
+// Both hosts hand the same `meta` and a `backend` with decode(z) and encode(x) to the same two mount functions.
+// Images are Float32Array in C, H, W order: pixels in [0, 1], what an encoder takes in [-1, 1].
+
+// ---------------------------------------------------------------------------------------------------------- style
+// Everything is derived from the colour of the text around, so that any theme of any host fits. The interface lives
+// in a shadow root: no rule of a host's style sheet reaches its sliders and buttons.
+const STYLE = `
+:host { display: block; margin: 1rem 0; container-type: inline-size;
+  color: var(--pst-color-text-base, var(--jp-ui-font-color1, inherit)); font-family: inherit; line-height: 1.4;
+  --accent: var(--pst-color-primary, var(--jp-brand-color1, #0a7d91));
+  --line: color-mix(in srgb, currentColor 28%, transparent);
+  --veil: color-mix(in srgb, currentColor 6%, transparent); }
+* { box-sizing: border-box; }
+.live { display: grid; gap: .9rem 1.4rem; align-items: start; padding: 3px; font-size: .9rem; }
+.live.map { grid-template-columns: minmax(0, 1.35fr) minmax(0, 1fr); }
+.live.images { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr) minmax(0, 1.15fr); }
+.wide { grid-column: 1 / -1; }
+.plate { position: relative; width: 100%; aspect-ratio: 1; border-radius: 8px; background: #000; overflow: hidden;
+  border: 1px solid var(--line); }
+.plate canvas { position: absolute; inset: 0; width: 100%; height: 100%; image-rendering: pixelated; }
+.name { margin: 0 0 .3rem; font-weight: 600; font-size: .85rem; }
+.pad { background: var(--veil) center / 100% 100%; image-rendering: pixelated; cursor: crosshair; touch-action: none;
+  user-select: none; -webkit-user-select: none; }
+.pad canvas { image-rendering: auto; pointer-events: none; }
+.pad .ring { position: absolute; left: 50%; top: 50%; transform: translate(-50%, -50%); border-radius: 50%;
+  border: 1px dashed var(--line); pointer-events: none; }
+.pad .axis { position: absolute; padding: 0 .35em; border-radius: 4px; font-size: .75rem; pointer-events: none;
+  background: var(--pst-color-background, var(--jp-layout-color0, Canvas)); }
+.pad .ring .axis { left: 50%; bottom: 0; transform: translate(-50%, 50%); }
+.pad .right { right: 4px; top: calc(50% + 4px); } .pad .up { left: calc(50% + 4px); top: 4px; }
+.dot { position: absolute; width: 20px; height: 20px; margin: -10px 0 0 -10px; border-radius: 50%; pointer-events: none;
+  border: 3px solid #fff; background: #d6006c; box-shadow: 0 0 0 1.5px #000, 0 1px 6px #0008; }
+.easel { cursor: crosshair; touch-action: none; user-select: none; -webkit-user-select: none; }
+.cell { position: absolute; border: 2px solid #fff; box-shadow: 0 0 0 1.5px #d6006c; pointer-events: none; display: none; }
+.easel:focus-visible .cell { display: block; }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+.column { display: flex; flex-direction: column; gap: .5rem; min-width: 0; }
+.bar { display: flex; flex-wrap: wrap; gap: .4rem; align-items: center; }
+.slider { display: grid; grid-template-columns: 3.2rem minmax(0, 1fr) 3rem; align-items: center; gap: .5rem; min-height: 1.75rem; }
+.slider.brush { grid-template-columns: 3.2rem minmax(0, 1fr); }
+.slider label, .slider output { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.slider output { text-align: right; }
+.track { position: relative; display: flex; align-items: center; }
+.track::before { content: ""; position: absolute; left: calc(8px + (100% - 16px) * var(--mark, 0)); width: 2px; height: 18px;
+  margin-left: -1px; background: currentColor; opacity: var(--marked, 0); border-radius: 1px; pointer-events: none; }
+input[type=range] { width: 100%; margin: 0; accent-color: var(--accent); height: 24px; background: none; }
+button { font: inherit; color: inherit; background: var(--veil); border: 1px solid var(--line); border-radius: 6px;
+  padding: .2rem .6rem; min-height: 28px; cursor: pointer; }
+button:hover { background: color-mix(in srgb, currentColor 12%, transparent); }
+button[aria-pressed=true] { border-color: var(--accent); box-shadow: inset 0 0 0 1px var(--accent); font-weight: 600; }
+.legend button { display: inline-flex; align-items: center; gap: .4rem; border-color: transparent; background: none; padding: .1rem .4rem; }
+.legend button[aria-pressed=true] { border-color: var(--accent); }
+.swatch { width: .8em; height: .8em; border-radius: 50%; flex: none; box-shadow: 0 0 0 1px var(--line); }
+.strip { display: grid; grid-template-columns: repeat(12, minmax(0, 1fr)); gap: 6px; }
+.strip button { padding: 0; border-radius: 6px; aspect-ratio: 1; overflow: hidden; background: #000; min-height: 0; }
+.strip button[aria-checked=true] { border-color: var(--accent); box-shadow: 0 0 0 2px var(--accent); }
+.strip canvas { display: block; width: 100%; height: 100%; image-rendering: pixelated; }
+p { margin: 0; } .note { font-size: .85rem; min-height: 1.4em; } .note.error { font-weight: 600; }
+.note.error::before { content: "\\26A0  "; }
+.fallback { display: none; }
+::slotted(img) { max-width: 100%; image-rendering: pixelated; }
+@container (max-width: 559px) {
+  .live { gap: .8rem .8rem; }
+  .live.map { grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); }
+  .live.map .atlas { grid-column: 1 / -1; order: 1; } .live.map .wide { order: 2; }
+  .live.map .side { display: contents; }
+  .live.images { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); } .live.images .side { grid-column: 1 / -1; }
+  .strip { grid-template-columns: repeat(8, minmax(0, 1fr)); gap: 4px; }
+  .images .bar button { padding: .2rem .45rem; }
+}
+@media print { .live { display: none; } .fallback { display: block; } }
+@media (forced-colors: active) { .dot, .swatch, .plate { forced-color-adjust: none; } }`;
+
+const COLOURS = ['#4e79a7', '#f28e2b', '#d64f53', '#4fa8a1', '#59a14f', '#d7b22d', '#a56a9b', '#ff86a0', '#96694d', '#8a8f98'];
+
+/** An element: attributes, `onEVENT` listeners, children. */
+function h(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith('on')) node.addEventListener(key.slice(2), value);
+    else if (value !== undefined && value !== false) node.setAttribute(key, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+let count = 0; // label and input are tied by ids, and a page may hold several explorers
+
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+const signed = value => (value < 0 ? '\u2212' : '+') + Math.abs(value).toFixed(2);
+const bytes = base64 => Uint8Array.from(atob(base64), c => c.charCodeAt(0));
+const pixelsOf = levels => Float32Array.from(levels, v => v / 255);
+
+// ------------------------------------------------------------------------------------------------- shared pieces
+/** Returns paint(pixels): draw C, H, W values in [0, 1] on the canvas, one value a cell. */
+function painter(canvas, [channels, height, width]) {
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext('2d'), image = context.createImageData(width, height), cells = height * width;
+  image.data.fill(255);
+  return pixels => {
+    for (let i = 0; i < cells; i++)
+      for (let c = 0; c < 3; c++) image.data[4 * i + c] = pixels[(channels === 1 ? 0 : c) * cells + i] * 255; // clamps, rounds
+    context.putImageData(image, 0, 0);
+  };
+}
+
+/** Returns ask(event): run `work(event)`, never twice at once. What is asked meanwhile waits, and the latest wins:
+ *  a slow network then lags by one picture, not by a queue of them. */
+function latestWins(work, failed) {
+  let running = false, waiting = null;
+  return async event => {
+    waiting = { event };
+    if (running) return;
+    running = true;
+    try {
+      while (waiting) {
+        const { event: now } = waiting;
+        waiting = null;
+        await work(now);
+      }
+    } catch (error) {
+      waiting = null;
+      failed(error);
+    } finally {
+      running = false;
+    }
+  };
+}
+
+/** A labelled native slider for one latent dimension. `mark` shows where the encoder put it. */
+function latentSlider(dimension, limit, hint, moved) {
+  const id = `explorer-${++count}`;
+  const input = h('input', { type: 'range', id, min: -limit, max: limit, step: 0.05, value: 0 });
+  const value = h('output', { for: id }), track = h('div', { class: 'track' }, input);
+  input.addEventListener('input', event => moved(Number(input.value), event));
+  const reach = v => { // an image far from the training data may be encoded outside of the usual range: widen it
+    const need = Math.ceil(Math.abs(v) * 2) / 2;
+    if (need > Number(input.max)) { input.max = need; input.min = -need; }
+  };
+  return {
+    row: h('div', { class: 'slider' }, h('label', { for: id, title: hint }, `z[${dimension}]`), track, value),
+    show(v) { reach(v); input.value = v; input.setAttribute('aria-valuetext', v.toFixed(2)); value.textContent = signed(v); },
+    mark(v) {
+      reach(v);
+      track.style.setProperty('--mark', (v - input.min) / (input.max - input.min));
+      track.style.setProperty('--marked', 0.55);
+    },
+  };
+}
+
+/** The frame of an explorer: shadow root, status line, keys kept from the host. Returns its parts. */
+function frame(element, kind, note) {
+  const root = element.shadowRoot ?? element.attachShadow({ mode: 'open' });
+  const status = h('p', { class: 'note wide', role: 'status' }, note);
+  const live = h('div', { class: `live ${kind}` });
+  root.replaceChildren(h('style', {}, STYLE), live, h('div', { class: 'fallback' }, h('slot')));
+  // A notebook in command mode takes arrows and letters for its own (arrows leave the cell, x cuts it), so the keys
+  // that a control handles stop here; JupyterLab listens before us, and this attribute is how it is told.
+  element.setAttribute('data-lm-suppress-shortcuts', 'true');
+  live.addEventListener('keydown', event => {
+    if (/^(Arrow|Home|End|Page|Enter| |Backspace|Delete)/.test(event.key)) event.stopPropagation();
+  });
+  const say = (text, isError = false) => {
+    status.classList.toggle('error', isError);
+    if (status.textContent !== text) status.textContent = text;
+  };
+  const drawn = (event, detail) =>
+    element.dispatchEvent(new CustomEvent('imagegen-drawn', { bubbles: true, detail: { t0: event?.timeStamp, t1: performance.now(), ...detail } }));
+  const failed = error => say(`Could not draw this image: ${error?.message ?? error}`, true);
+  return { live, status, say, drawn, failed };
+}
+
+function checked(pixels, shape) {
+  const size = shape.reduce((a, b) => a * b, 1);
+  if (pixels.length !== size) throw new Error(`the decoder gave ${pixels.length} values, expected ${size}`);
+  if (!pixels.every(Number.isFinite)) throw new Error('the decoder gave a value that is not a finite number');
+  return pixels;
+}
+
+// ----------------------------------------------------------------------------------------------------- latent map
+/** meta: {shape: [C, H, W], latent_dim, limit, start: {z, pixels}, points: [[x, y, class]], classes, description};
+ *  `background`: address of the decoded grid, shown behind the points when asked. */
+export function mountLatentMap(element, meta, backend, background) {
+  const { shape, limit, classes } = meta, points = meta.points ?? [];
+  const ui = frame(element, 'map', backend.note('Drag on the map, or focus it and use the arrow keys.'));
+  const z = Float32Array.from(meta.start.z);
+
+  const out = h('canvas', { role: 'img' }), paint = painter(out, shape);
+  const dots = h('canvas', { width: 720, height: 720, 'aria-hidden': 'true' }), dot = h('div', { class: 'dot' });
+  const ring = sigmas => h('div', { class: 'ring', 'aria-hidden': 'true', style: `width: ${(100 * sigmas) / limit}%; height: ${(100 * sigmas) / limit}%` },
+    h('span', { class: 'axis' }, `${sigmas > 1 ? sigmas : ''}\u03c3`)); // where the prior N(0, I) puts its draws
+  const pad = h('div', {
+    class: 'plate pad', tabindex: 0, role: 'slider', 'aria-roledescription': 'two-dimensional slider',
+    'aria-label': 'Latent map: z[0] from left to right, z[1] from bottom to top. Arrow keys move, with Shift in larger steps; Home returns to the centre.',
+    'aria-valuemin': -limit, 'aria-valuemax': limit,
+  }, dots, ring(1), ring(2), h('span', { class: 'axis right', 'aria-hidden': 'true' }, 'z[0] \u2192'),
+  h('span', { class: 'axis up', 'aria-hidden': 'true' }, 'z[1] \u2191'), dot);
+  const sliders = [...z].map((_, d) => latentSlider(d, limit, `latent dimension ${d}`, (v, event) => { z[d] = v; changed(event); }));
+
+  // Legend: the classes as buttons. Ten colours cannot all be told apart, so that one class can be shown alone.
+  const only = new Set();
+  const legend = h('div', { class: 'bar legend wide', role: 'group', 'aria-label': 'Show only these classes' });
+  (classes ?? []).forEach((name, k) => {
+    const button = h('button', { type: 'button', 'aria-pressed': 'false' },
+      h('span', { class: 'swatch', style: `background: ${COLOURS[k % COLOURS.length]}` }), name);
+    button.addEventListener('click', () => {
+      only.has(k) ? only.delete(k) : only.add(k);
+      button.setAttribute('aria-pressed', only.has(k));
+      plot();
+    });
+    legend.append(button);
+  });
+  function plot() {
+    const context = dots.getContext('2d'), half = dots.width / 2;
+    context.clearRect(0, 0, dots.width, dots.height);
+    const dimmed = p => only.size > 0 && !only.has(p[2]);
+    for (const faint of [true, false]) // those asked for on top of the others
+      for (const p of points) {
+        if (dimmed(p) !== faint) continue;
+        context.globalAlpha = faint ? 0.1 : 0.72;
+        context.fillStyle = COLOURS[(p[2] ?? 0) % COLOURS.length];
+        context.beginPath();
+        context.arc((p[0] / limit + 1) * half, (1 - p[1] / limit) * half, 4.2, 0, 7);
+        context.fill();
+      }
+  }
+
+  const bar = h('div', { class: 'bar' });
+  const toggle = (label, on, apply) => {
+    const button = h('button', { type: 'button' }, label);
+    const set = value => { on = value; button.setAttribute('aria-pressed', on); apply(on); };
+    button.addEventListener('click', () => set(!on));
+    set(on);
+    bar.append(button);
+  };
+  if (points.length) toggle('Test images', true, on => { dots.style.display = on ? '' : 'none'; });
+  if (background) toggle('Decoded grid', !points.length, on => {
+    pad.style.backgroundImage = on ? `url("${background}")` : '';
+    dots.style.opacity = on ? 0.6 : 1; // the images should be seen between the dots
+  });
+  bar.append(h('button', { type: 'button', onclick: event => { z.fill(0); changed(event); } }, 'Centre'));
+
+  ui.live.append(
+    h('div', { class: 'atlas' }, pad),
+    h('div', { class: 'column side' }, h('div', { class: 'plate' }, out), h('div', { class: 'column' }, ...sliders.map(s => s.row), bar)),
+    ...(classes && points.length ? [legend] : []), ui.status);
+  plot();
+
+  function show() {
+    const text = [...z].map((v, d) => `z[${d}] ${v.toFixed(2)}`).join(', ');
+    dot.style.left = `${(z[0] / limit + 1) * 50}%`;
+    dot.style.top = `${(1 - z[1] / limit) * 50}%`;
+    sliders.forEach((slider, d) => slider.show(z[d]));
+    pad.setAttribute('aria-valuenow', z[0].toFixed(2));
+    pad.setAttribute('aria-valuetext', text);
+    out.setAttribute('aria-label', `${meta.description}, decoded at ${text}`);
+  }
+  const draw = latestWins(async event => {
+    const at = z.slice(), pixels = checked(await backend.decode(at, ui.say), shape);
+    paint(pixels);
+    ui.say(backend.running);
+    ui.drawn(event, { z: at, pixels });
+  }, ui.failed);
+  function changed(event) {
+    for (let d = 0; d < z.length; d++) z[d] = clamp(z[d], -limit, limit);
+    show();
+    draw(event);
+  }
+  function follow(event) {
+    const box = pad.getBoundingClientRect();
+    z[0] = (((event.clientX - box.left) / box.width) * 2 - 1) * limit;
+    z[1] = (1 - ((event.clientY - box.top) / box.height) * 2) * limit;
+    changed(event);
+  }
+  pad.addEventListener('pointerdown', event => {
+    if (event.button !== 0) return;
+    event.preventDefault(); // no text selection, and the focus is set below
+    pad.setPointerCapture(event.pointerId);
+    pad.focus({ focusVisible: false, preventScroll: true });
+    follow(event);
+  });
+  pad.addEventListener('pointermove', event => { if (pad.hasPointerCapture(event.pointerId)) follow(event); });
+  pad.addEventListener('keydown', event => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own
+    const step = (limit / 50) * (event.shiftKey ? 5 : 1);
+    const move = { ArrowLeft: [0, -step], ArrowRight: [0, step], ArrowDown: [1, -step], ArrowUp: [1, step] }[event.key];
+    if (move) z[move[0]] += move[1];
+    else if (event.key === 'Home') z.fill(0);
+    else return;
+    event.preventDefault();
+    changed(event);
+  });
+  paint(pixelsOf(bytes(meta.start.pixels)));
+  show();
+}
+
+// ------------------------------------------------------------------------------------------------- image explorer
+/** meta: {shape, latent_dim, limit, images: [{alt, pixels}], dims, kl, start: {z, log_var, pixels}, description}. */
+export function mountImageExplorer(element, meta, backend) {
+  const { shape, limit, dims } = meta, [channels, height, width] = shape, cells = height * width;
+  const ui = frame(element, 'images', backend.note('Pick an image or draw one, then move the sliders.'));
+  const pictures = meta.images.map(image => pixelsOf(bytes(image.pixels)));
+  const input = pictures[0].slice(); // what is encoded, in [0, 1]
+  let z = Float32Array.from(meta.start.z), encoded = z.slice(), logVar = Float32Array.from(meta.start.log_var);
+  let stale = false; // the input has changed since it was encoded
+
+  // ---- the strip of test images: one stop of the Tab key, arrows within, as in a group of radio buttons
+  const strip = h('div', { class: 'strip wide', role: 'radiogroup', 'aria-label': 'Test images' });
+  const choices = meta.images.map((image, i) => {
+    const canvas = h('canvas', { 'aria-hidden': 'true' });
+    const button = h('button', { type: 'button', role: 'radio', 'aria-label': image.alt, title: image.alt, onclick: event => pick(i, event) }, canvas);
+    painter(canvas, shape)(pictures[i]);
+    return button;
+  });
+  strip.append(...choices);
+  strip.addEventListener('keydown', event => {
+    const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key], n = choices.length;
+    if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    const next = (choices.findIndex(c => c.tabIndex === 0) + step + n) % n;
+    choices[next].focus();
+    pick(next, event);
+  });
+  function check(chosen) { // none is checked once the image is edited; the last one stays the stop of the Tab key
+    choices.forEach((choice, i) => {
+      choice.setAttribute('aria-checked', i === chosen);
+      if (chosen !== null) choice.tabIndex = i === chosen ? 0 : -1;
+    });
+  }
+  function pick(i, event) {
+    check(i);
+    input.set(pictures[i]);
+    easel.setAttribute('aria-label', easelLabel(meta.images[i].alt));
+    inputChanged(event);
+  }
+
+  // ---- the easel: shows what is encoded, and is drawn on
+  const sheet = h('canvas', { 'aria-hidden': 'true' }), paintSheet = painter(sheet, shape);
+  const cell = h('div', { class: 'cell', style: `width: ${100 / width}%; height: ${100 / height}%` });
+  const easelLabel = shows => `Drawing area, ${width} by ${height} cells, now showing: ${shows}. Arrow keys move the cursor, Shift and arrows draw, Space paints, Delete erases, Home returns to the centre.`;
+  const easel = h('div', { class: 'plate easel', tabindex: 0, role: 'application', 'aria-roledescription': 'drawing area', 'aria-label': easelLabel(meta.images[0].alt) }, sheet, cell);
+  let erasing = false, column = Math.floor(width / 2), row = Math.floor(height / 2);
+  const sizeId = `explorer-${++count}`;
+  const size = h('input', { type: 'range', id: sizeId, min: 1, max: 6, step: 0.5, value: 2.5 });
+  const pen = h('button', { type: 'button', 'aria-pressed': 'true', onclick: () => tool(false) }, 'Draw');
+  const rubber = h('button', { type: 'button', 'aria-pressed': 'false', onclick: () => tool(true) }, 'Erase');
+  const clear = h('button', { type: 'button', onclick: event => { input.fill(0); edited(event); } }, 'Clear');
+  function tool(erase) {
+    erasing = erase;
+    pen.setAttribute('aria-pressed', !erase);
+    rubber.setAttribute('aria-pressed', erase);
+  }
+  // A stroke covers each cell once, however often the pointer passes: the soft edge of the brush stays soft.
+  const base = new Float32Array(input.length), cover = new Float32Array(cells);
+  let ink = 1;
+  function begin(erase) { base.set(input); cover.fill(0); ink = erase ? 0 : 1; }
+  function stamp(x, y) {
+    const radius = Number(size.value) / 2;
+    for (let i = Math.max(0, Math.floor(y - radius - 2)); i <= Math.min(height - 1, y + radius + 2); i++)
+      for (let j = Math.max(0, Math.floor(x - radius - 2)); j <= Math.min(width - 1, x + radius + 2); j++) {
+        const k = i * width + j, strength = clamp(radius + 0.6 - Math.hypot(j + 0.5 - x, i + 0.5 - y), 0, 1);
+        cover[k] = Math.max(cover[k], strength);
+        for (let c = 0; c < channels; c++) input[c * cells + k] = base[c * cells + k] + (ink - base[c * cells + k]) * cover[k];
+      }
+  }
+  function line([x0, y0], [x1, y1]) {
+    const steps = Math.max(1, Math.ceil(Math.hypot(x1 - x0, y1 - y0) * 2));
+    for (let s = 0; s <= steps; s++) stamp(x0 + ((x1 - x0) * s) / steps, y0 + ((y1 - y0) * s) / steps);
+  }
+  function edited(event) {
+    check(null);
+    easel.setAttribute('aria-label', easelLabel('your drawing'));
+    inputChanged(event);
+  }
+  let last = null;
+  const place = event => {
+    const box = sheet.getBoundingClientRect();
+    return [((event.clientX - box.left) / box.width) * width, ((event.clientY - box.top) / box.height) * height];
+  };
+  easel.addEventListener('pointerdown', event => {
+    if (event.button !== 0) return;
+    event.preventDefault();
+    easel.setPointerCapture(event.pointerId);
+    easel.focus({ focusVisible: false, preventScroll: true });
+    begin(erasing);
+    last = place(event);
+    line(last, last);
+    edited(event);
+  });
+  easel.addEventListener('pointermove', event => {
+    if (!last || !easel.hasPointerCapture(event.pointerId)) return;
+    for (const e of event.getCoalescedEvents?.().concat(event) ?? [event]) { // a fast stroke stays round
+      const to = place(e);
+      line(last, to);
+      last = to;
+    }
+    edited(event);
+  });
+  for (const end of ['pointerup', 'pointercancel']) easel.addEventListener(end, () => { last = null; });
+  easel.addEventListener('keydown', event => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    const erase = event.key === 'Delete' || event.key === 'Backspace', paint = event.key === ' ' || event.key === 'Enter';
+    if (!move && !erase && !paint && event.key !== 'Home') return;
+    event.preventDefault();
+    const from = [column + 0.5, row + 0.5];
+    if (move) {
+      column = clamp(column + move[0], 0, width - 1);
+      row = clamp(row + move[1], 0, height - 1);
+    }
+    if (event.key === 'Home') { column = Math.floor(width / 2); row = Math.floor(height / 2); }
+    placeCell();
+    if (erase || paint || (move && event.shiftKey)) {
+      begin(erase || erasing);
+      line(move ? from : [column + 0.5, row + 0.5], [column + 0.5, row + 0.5]);
+      edited(event);
+    }
+    const level = Math.round(100 * input[row * width + column]);
+    ui.say(`Row ${row + 1}, column ${column + 1}: ${level} percent white.`);
+    quiet = true; // the cursor's place is worth more to a listener than who computed the picture
+  });
+  function placeCell() {
+    cell.style.left = `${(100 * column) / width}%`;
+    cell.style.top = `${(100 * row) / height}%`;
+  }
+  placeCell();
+
+  // ---- the decoded image and its sliders
+  const out = h('canvas', { role: 'img' }), paint = painter(out, shape), price = h('p', {});
+  const sliders = dims.map((d, k) =>
+    latentSlider(d, limit, `latent dimension ${d}: ${meta.kl[k].toFixed(2)} nats on average`, (v, event) => { z[d] = v; show(); draw(event); }));
+  const reset = h('button', { type: 'button', onclick: event => { z.set(encoded); show(); draw(event); } }, 'Reset to the encoded');
+  ui.live.append(strip,
+    h('div', { class: 'column' }, h('div', {}, h('p', { class: 'name' }, 'Input: draw on it'), easel),
+      h('div', { class: 'bar' }, pen, rubber, clear),
+      h('div', { class: 'slider brush' }, h('label', { for: sizeId }, 'Brush'), size)),
+    h('div', { class: 'column' }, h('div', {}, h('p', { class: 'name' }, 'Decoded'), h('div', { class: 'plate' }, out)), price),
+    h('div', { class: 'column side' }, h('p', { class: 'name', style: 'margin: 0' }, `The ${dims.length} most active latents of ${z.length}`),
+      ...sliders.map(s => s.row), h('div', { class: 'bar' }, reset)),
+    ui.status);
+
+  function show() {
+    dims.forEach((d, k) => { sliders[k].show(z[d]); sliders[k].mark(encoded[d]); });
+    const moved = dims.filter(d => z[d] !== encoded[d]).map(d => `z[${d}] ${z[d].toFixed(2)}`);
+    out.setAttribute('aria-label', `${meta.description}, decoded from the input's latent${moved.length ? ` with ${moved.join(', ')}` : ''}`);
+  }
+  function showPrice() { // KL(N(mean, exp log_var) || N(0, I)): what this image costs to send, in nats
+    let nats = 0;
+    for (let d = 0; d < encoded.length; d++) nats += 0.5 * (encoded[d] ** 2 + Math.exp(logVar[d]) - logVar[d] - 1);
+    price.textContent = `KL of this image: ${nats.toFixed(1)} nats`;
+  }
+  let quiet = false;
+  const draw = latestWins(async event => {
+    if (stale) {
+      stale = false;
+      const x = input.map(p => 2 * p - 1), code = await backend.encode(x, ui.say);
+      if (code.mean.length !== z.length || !code.mean.every(Number.isFinite)) throw new Error('the encoder gave no usable latent');
+      encoded = code.mean.slice();
+      logVar = code.logVar.slice();
+      z = encoded.slice();
+      show();
+      showPrice();
+    }
+    const at = z.slice(), pixels = checked(await backend.decode(at, ui.say), shape);
+    paint(pixels);
+    if (!quiet) ui.say(backend.running);
+    quiet = false;
+    ui.drawn(event, { z: at, pixels, input: input.slice(), mean: encoded.slice(), logVar: logVar.slice() });
+  }, error => { stale = true; ui.failed(error); }); // the next move tries both again
+  function inputChanged(event) {
+    paintSheet(input);
+    stale = true;
+    draw(event);
+  }
+  check(0);
+  paintSheet(input);
+  paint(pixelsOf(bytes(meta.start.pixels)));
+  show();
+  showPrice();
+}
+
+// ------------------------------------------------------------------------------------------------ live kernel host
+function kernelBackend(model) {
+  const waiting = new Map();
+  let last = 0;
+  function received(message, buffers) {
+    const call = waiting.get(message.id);
+    if (!call) return; // another view of the same widget asked
+    waiting.delete(message.id);
+    clearTimeout(call.timer);
+    if (message.error) call.reject(new Error(message.error));
+    else call.resolve((buffers ?? []).map(b => { // DataView in some hosts, ArrayBuffer in others; an offset need not be a multiple of 4
+      const view = b.buffer ? b : new DataView(b);
+      return new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+    }));
+  }
+  model.on('msg:custom', received);
+  const view = Math.random().toString(36).slice(2);
+  const call = (op, values) => new Promise((resolve, reject) => {
+    const id = `${view}-${++last}`;
+    const timer = setTimeout(() => { waiting.delete(id); reject(new Error('the kernel does not answer; is it running?')); }, 20000);
+    waiting.set(id, { resolve, reject, timer });
+    model.send({ id, op }, undefined, [values.slice().buffer]); // numbers as bytes: [0, 0] in JSON would arrive as integers
+  });
+  return {
+    decode: async z => (await call('decode', z))[0],
+    encode: async x => { const [mean, logVar] = await call('encode', x); return { mean, logVar }; },
+    note: text => `${text} The running kernel computes the pixels.`,
+    running: 'Computed by the running kernel.',
+    close: () => model.off('msg:custom', received),
+  };
+}
+
+function render({ model, el }) {
+  const meta = model.get('meta'), host = h('div'), backend = kernelBackend(model);
+  el.append(host);
+  if (meta.kind === 'latent-map') mountLatentMap(host, meta, backend, model.get('picture'));
+  else mountImageExplorer(host, meta, backend);
+  return () => backend.close();
+}
+export default { render };
+
+// -------------------------------------------------------------------------------------------------- web page host
+const here = import.meta.url;
+
+async function get(url, what) {
+  let response;
+  try { response = await fetch(url); } catch { throw new Error(`${what} could not be fetched`); }
+  if (!response.ok) throw new Error(`${what} could not be fetched (${response.status})`);
+  return response;
+}
+
+/** A promise made once, and made again after a failure. */
+function once(make) {
+  let promise = null;
+  return () => (promise ??= make().catch(error => { promise = null; throw error; }));
+}
+
+// The runtime is 14 MB, 3.7 when gzipped; few static hosts compress .wasm, so the file is stored gzipped and undone here.
+async function unzipped(url) {
+  const data = await (await get(url, 'the ONNX runtime')).arrayBuffer(), head = new Uint8Array(data, 0, 2);
+  if (head[0] !== 0x1f || head[1] !== 0x8b) return data; // the server has undone it already
+  return new Response(new Blob([data]).stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer();
+}
+
+const runtime = once(async () => {
+  const base = new URL('vendor/ort/', here);
+  const [ort, wasm] = await Promise.all([import(new URL('ort.wasm.min.mjs', base).href), unzipped(new URL('ort-wasm-simd-threaded.wasm.gz', base))]);
+  ort.env.wasm.wasmPaths = base.href;
+  ort.env.wasm.wasmBinary = wasm;
+  ort.env.wasm.numThreads = 1; // threads need headers that static hosts do not send
+  ort.env.logLevel = 'error';
+  return ort;
+});
+
+/** decode and encode with the networks stored beside this file: models/FILE for each part of `files`. */
+export function pageBackend(files) {
+  const part = name => once(async () => {
+    const [ort, data] = await Promise.all([runtime(), get(new URL(`models/${files[name]}`, here), `the ${name} ${files[name]}`).then(r => r.arrayBuffer())]);
+    return { ort, session: await ort.InferenceSession.create(new Uint8Array(data), { executionProviders: ['wasm'] }) };
+  });
+  const parts = { decoder: part('decoder'), encoder: part('encoder') }, ready = {};
+  async function run(name, values, shape, say) {
+    if (!ready[name]) say?.('Loading the network into this page, once (about 4 MB)\u2026');
+    const { ort, session } = await parts[name]();
+    ready[name] = true;
+    return session.run({ [session.inputNames[0]]: new ort.Tensor('float32', values, [1, ...shape]) });
+  }
+  return {
+    decode: async (z, say) => (await run('decoder', z, [z.length], say)).pixels.data,
+    encode: async (x, say) => { const { mean, log_var } = await run('encoder', x, files.shape, say); return { mean: mean.data, logVar: log_var.data }; },
+    note: text => `${text} The network runs in this page.`,
+    running: 'Computed in this page; no server is involved.',
+  };
+}
+
+const elements = {
+  'latent-map': (element, meta, backend) => mountLatentMap(element, meta, backend, element.querySelector('img')?.src),
+  'image-explorer': mountImageExplorer,
+};
+
+// Under anywidget this file is a blob, in a page that may be anyone's: only a page that loads it by address is ours.
+if (/^https?:/.test(here) && globalThis.customElements) {
+  // The theme paints every HTML output of a cell light in its dark mode.
+  document.head.append(h('style', {}, `html[data-theme=dark] .bd-content div.cell_output .text_html:has(latent-map, image-explorer)
+    { background: none !important; color: inherit !important; padding: 0 !important; }`));
+  for (const [tag, mount] of Object.entries(elements)) {
+    if (customElements.get(tag)) continue;
+    customElements.define(tag, class extends HTMLElement {
+      async connectedCallback() {
+        if (this.shadowRoot) return; // moved within the page
+        const name = this.getAttribute('src');
+        try {
+          const meta = await (await get(new URL(`models/${name}.json`, here), `the model ${name}`)).json();
+          mount(this, meta, pageBackend({ ...meta.files, shape: meta.shape }));
+        } catch (error) { // keep the picture, and say why it does not move
+          const ui = frame(this, 'broken', '');
+          ui.live.append(ui.status);
+          ui.live.parentNode.querySelector('.fallback').style.display = 'block';
+          ui.say(`This picture is not interactive: ${error.message}.`, true);
+        }
+      }
+    });
+  }
+}

@@ -1,0 +1,69 @@
+"""Measures of a model: tensors and functions in, numbers out. No model is named here."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def importance_weighted_nll(log_weight: Callable[[Tensor, int], Tensor], x: Tensor, *, n_samples: int = 100,
+                            chunk: int = 20) -> Tensor:  # fmt: skip
+    """Return -log p(x) of each image by importance sampling, an upper bound in expectation that falls with n_samples.
+
+    Args: log_weight: (x, k) -> (k, B) nats, k fresh draws of log p(x, z) - log q(z | x). x: (B, ...).
+        chunk: draws taken at once, which bounds the memory and changes nothing else.
+    Returns: (B,) nats.
+    Raises: ValueError: n_samples or chunk is less than 1.
+    Source: Burda, Grosse and Salakhutdinov 2016, arXiv:1509.00519, section 5.
+    """
+    if n_samples < 1 or chunk < 1:
+        raise ValueError(f"n_samples is {n_samples} and chunk is {chunk}, expected at least 1")
+    total = torch.full((len(x),), -math.inf, device=x.device)
+    for start in range(0, n_samples, chunk):
+        log_weights = log_weight(x, min(chunk, n_samples - start))
+        total = torch.logaddexp(total, torch.logsumexp(log_weights, dim=0))
+    return math.log(n_samples) - total
+
+
+def active_units(means: Tensor, *, threshold: float = 0.01) -> Tensor:
+    """Return which latents are in use, bool (D,): the posterior means (N, D) vary over the data by more than threshold.
+
+    Raises: ValueError: fewer than two rows. Source: Burda et al. 2016, arXiv:1509.00519, section 5.2.
+    """
+    if means.dim() != 2 or len(means) < 2:
+        raise ValueError(f"expected means of shape (N, D) with N >= 2, got {tuple(means.shape)}")
+    return means.var(dim=0) > threshold
+
+
+def mse(x: Tensor, y: Tensor) -> Tensor:
+    """Return the mean squared error of each image: (B, ...) and (B, ...) -> (B,), in the square of their units.
+
+    Raises: ValueError: the shapes differ.
+    """
+    if x.shape != y.shape:
+        raise ValueError(f"images {tuple(x.shape)} and {tuple(y.shape)} differ")
+    return (x - y).square().flatten(1).mean(1)
+
+
+def psnr(x: Tensor, y: Tensor, *, span: float) -> Tensor:
+    """Return the peak signal-to-noise ratio of each image, (B,) decibels: 10 log10(span^2 / mse).
+
+    span: largest minus smallest possible value: 2 for images in [-1, 1], 1 for [0, 1]. Equal images give infinity.
+    Raises: ValueError: the shapes differ, span is not positive, or the values span more than `span`.
+    """
+    if not span > 0:
+        raise ValueError(f"span is {span}, expected a positive number")
+    widest = max((t.max() - t.min()).item() for t in (x, y))
+    if widest > span * (1 + 1e-3):
+        raise ValueError(
+            f"the values span {widest:g}, more than span = {span:g}: is the range the one you mean?"
+        )
+    return 10 * torch.log10(span**2 / mse(x, y))
+
+
+def standard_error(values: Tensor) -> float:
+    """Return the standard error of the mean of values (N,), N >= 2: how far a Monte Carlo mean is to be trusted."""
+    if len(values) < 2:
+        raise ValueError(f"a standard error needs at least 2 values, got {len(values)}")
+    return (values.double().std() / math.sqrt(len(values))).item()

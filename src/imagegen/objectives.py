@@ -1,0 +1,206 @@
+"""Every term of every loss: tensors in, nats per image (B,) out. The caller takes the one mean over the batch."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def _same_shape(**tensors: Tensor) -> None:
+    (first, a), (second, b) = tensors.items()
+    if a.shape != b.shape:
+        raise ValueError(f"{first} {tuple(a.shape)} and {second} {tuple(b.shape)} differ")
+    if a.dim() < 2:
+        raise ValueError(
+            f"{first} has shape {tuple(a.shape)}, expected (B, ...) with at least one dimension an image"
+        )
+
+
+def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
+    """Return -log p(target) under independent Bernoullis: the cross-entropy, summed over an image's pixels.
+
+    On grey targets in (0, 1) it is a cross-entropy, not a likelihood: its floor is `bernoulli_entropy(target)`.
+    Args: logits: (B, ...); target: the same shape, in [0, 1].
+    Returns: (B,) nats.
+    Raises: ValueError: the shapes differ, or a target leaves [0, 1].
+    """
+    _same_shape(logits=logits, target=target)
+    low, high = target.aminmax()
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"target spans [{low.item():g}, {high.item():g}], expected [0, 1]: use images.to_unit"
+        )
+    return binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
+
+
+def bernoulli_entropy(target: Tensor) -> Tensor:
+    """Return the entropy of independent Bernoullis with means `target`: the least value `bernoulli_nll` can take.
+
+    Args: target: (B, ...) in [0, 1]. Returns: (B,) nats, >= 0; zero only for black and white images.
+    """
+    return (torch.special.entr(target) + torch.special.entr(1 - target)).flatten(1).sum(1)
+
+
+def gaussian_nll(mean: Tensor, target: Tensor, log_var: Tensor | float = 0.0) -> Tensor:
+    """Return -log N(target; mean, exp(log_var)), constant included, summed over an image's elements.
+
+    Args: mean, target: (B, ...), the same shape. log_var: a number, a scalar tensor, or a tensor of that shape.
+    Returns: (B,) nats; a density has no floor at 0.
+    Raises: ValueError: the shapes differ.
+    """
+    _same_shape(mean=mean, target=target)
+    log_var = torch.as_tensor(log_var, dtype=mean.dtype, device=mean.device)
+    if log_var.dim() and log_var.shape != mean.shape:
+        raise ValueError(
+            f"log_var {tuple(log_var.shape)} is neither a scalar nor of mean's shape {tuple(mean.shape)}"
+        )
+    element = 0.5 * (LOG_2PI + log_var + (target - mean).square() * torch.exp(-log_var))
+    return element.flatten(1).sum(1)
+
+
+def gaussian_kl_per_dim(mean: Tensor, log_var: Tensor) -> Tensor:
+    """Return KL(N(mean, exp log_var) || N(0, 1)) of each dimension: (B, *latent) nats, >= 0.
+
+    Raises: ValueError: the shapes differ.
+    Source: Kingma and Welling 2014, arXiv:1312.6114, appendix B.
+    """
+    _same_shape(mean=mean, log_var=log_var)
+    return 0.5 * (mean.square() + log_var.exp() - 1.0 - log_var)
+
+
+def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
+    """Return KL(N(mean, exp log_var) || N(0, I)) of each posterior.
+
+    Args: mean, log_var: (B, *latent), the same shape.
+    Returns: (B,) nats, >= 0; zero only where mean = log_var = 0.
+    Raises: ValueError: the shapes differ, which broadcasting would hide.
+    Source: Kingma and Welling 2014, arXiv:1312.6114, appendix B.
+    """
+    return gaussian_kl_per_dim(mean, log_var).flatten(1).sum(1)
+
+
+def free_bits(kl_per_dim: Tensor, floor: float) -> Tensor:
+    """Return the KL with each dimension's batch mean held at `floor` or more, so that no dimension is worth closing.
+
+    Below the floor the gradient is zero. The mean over the batch is what the floor binds: every image gets the same
+    value, whose mean is the loss term.
+    Args: kl_per_dim: (B, D) nats. floor: nats a dimension, >= 0; 0 gives the mean KL.
+    Returns: (B,) nats.
+    Raises: ValueError: a negative floor.
+    Source: Kingma et al. 2016, arXiv:1606.04934, section 4 and appendix C.8.
+    """
+    if floor < 0:
+        raise ValueError(f"floor is {floor}, expected nats >= 0")
+    kept = kl_per_dim.mean(0).clamp_min(floor).sum()
+    return kept.expand(len(kl_per_dim))
+
+
+def kl_weight(step: int, n_steps: int) -> float:
+    """Return the weight of the KL during warm-up: linear from 0 at step 0 to 1 at step `n_steps`, then 1.
+
+    n_steps = 0 means no warm-up. Raises: ValueError: a negative step or length.
+    Source: Bowman et al. 2016, arXiv:1511.06349, section 3.1.
+    """
+    if step < 0 or n_steps < 0:
+        raise ValueError(f"step {step} and n_steps {n_steps} must not be negative")
+    return min(1.0, step / n_steps) if n_steps else 1.0
+
+
+def gaussian_log_density(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+    """Return log N(z; mean, diag exp log_var) summed over dimensions: (..., D) -> (...) nats. Shapes broadcast."""
+    return -0.5 * (LOG_2PI + log_var + (z - mean).square() * torch.exp(-log_var)).sum(-1)
+
+
+def log_importance_weight(nll: Tensor, z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+    """Return log w = log p(x | z) + log p(z) - log q(z | x), with prior N(0, I).
+
+    Args: nll: (...) nats, -log p(x | z). z: (..., D), drawn from q. mean, log_var: of q, broadcastable to z.
+    Returns: (...) nats.
+    Source: Burda, Grosse and Salakhutdinov 2016, arXiv:1509.00519, equation 7.
+    """
+    zero = torch.zeros((), dtype=z.dtype, device=z.device)
+    return -nll + gaussian_log_density(z, zero, zero) - gaussian_log_density(z, mean, log_var)
+
+
+def importance_weighted_bound(log_weights: Tensor) -> Tensor:
+    """Return log (1/K sum_k w_k), the K-sample lower bound of log p(x): the ELBO for K = 1, tight as K grows.
+
+    Args: log_weights: (K, B) nats. Returns: (B,) nats.
+    Source: Burda, Grosse and Salakhutdinov 2016, arXiv:1509.00519, equation 8.
+    """
+    if log_weights.dim() != 2:
+        raise ValueError(f"expected log_weights of shape (K, B), got {tuple(log_weights.shape)}")
+    return torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))
+
+
+def normalised_importance_weights(log_weights: Tensor) -> Tensor:
+    """Return softmax of the log-weights over the samples: (K, B), each column sums to 1; the likeliest z weighs most.
+
+    Source: Burda, Grosse and Salakhutdinov 2016, arXiv:1509.00519, equation 14.
+    """
+    if log_weights.dim() != 2:
+        raise ValueError(f"expected log_weights of shape (K, B), got {tuple(log_weights.shape)}")
+    return torch.softmax(log_weights, dim=0)
+
+
+def bits_per_dim(nats: Tensor | float, n_dims: int) -> Tensor | float:
+    """Return nats an image as bits a dimension: nats / (n_dims log 2).
+
+    Meaningful as a code length only for a likelihood of discrete (or dequantised) values.
+    Raises: ValueError: n_dims is less than 1.
+    """
+    if n_dims < 1:
+        raise ValueError(f"n_dims is {n_dims}, expected at least 1")
+    return nats / (n_dims * math.log(2.0))
+
+
+@dataclass(frozen=True)
+class ImpliedLikelihood:
+    """What a loss stands for: beta on the KL and, for a Gaussian decoder, the variance of its likelihood.
+
+    With a free choice of one, the loss fixes only the ratio: `beta` is the weight of the KL if the likelihood keeps
+    `variance`; `equivalent_variance` is the variance that would make it an ELBO with beta 1 (squared errors only).
+    """
+
+    beta: float
+    variance: float | None
+    equivalent_variance: float | None
+
+
+def implied_likelihood(kind: str, *, n_pixels: int, n_latents: int, reconstruction_weight: float = 1.0,
+                       reconstruction: str = "sum", kl_weight: float = 1.0, kl: str = "sum",
+                       variance: float = 1.0) -> ImpliedLikelihood:  # fmt: skip
+    """Return the likelihood and the beta that a popular loss implies (the likelihood ledger).
+
+    The loss read is reconstruction_weight * R + kl_weight * KL, each reduced within an image by "sum" or "mean" (over
+    pixels, over latents); reductions over the batch are taken to be equal. R is the squared error ("squared error",
+    no factor 1/2), half of it ("half squared error"), or the cross-entropy ("bernoulli").
+    A squared error with weight a is a * 2 v times the Gaussian NLL of variance v; so beta = KL's weight / (a 2 v).
+    Args: variance: v of the Gaussian with which `beta` is stated (1 for "N(x; mu, I)").
+    Raises: ValueError: an unknown kind or reduction, a size or weight that is not positive.
+    """
+    factor = {"squared error": 2.0, "half squared error": 1.0, "bernoulli": None}
+    if kind not in factor:
+        raise ValueError(f"kind is {kind!r}, expected one of {sorted(factor)}")
+    sizes = {
+        "n_pixels": n_pixels,
+        "n_latents": n_latents,
+        "reconstruction_weight": reconstruction_weight,
+        "variance": variance,
+    }
+    for name, value in sizes.items():
+        if value <= 0:
+            raise ValueError(f"{name} is {value}, expected a positive number")
+    for name, reduction in (("reconstruction", reconstruction), ("kl", kl)):
+        if reduction not in ("sum", "mean"):
+            raise ValueError(f"{name} is reduced by {reduction!r}, expected 'sum' or 'mean'")
+    weight = reconstruction_weight / (n_pixels if reconstruction == "mean" else 1)
+    divergence = kl_weight / (n_latents if kl == "mean" else 1)
+    if kind == "bernoulli":
+        return ImpliedLikelihood(divergence / weight, None, None)
+    beta_at_unit_variance = divergence / (weight * factor[kind])
+    return ImpliedLikelihood(beta_at_unit_variance / variance, variance, beta_at_unit_variance)

@@ -1,0 +1,344 @@
+"""The complete, named trainings: data, model, objective, optimiser and budget meet here."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imagegen import data, pretrained
+from imagegen.data import Batch, Batches
+from imagegen.images import to_unit
+from imagegen.objectives import bernoulli_nll, free_bits, gaussian_kl_per_dim, kl_weight
+from imagegen.training import EMA, CheckpointError, Session, learning_rate, seed_of
+from imagegen.vae import VAE, VAEConfig
+
+DATA: dict[str, Callable[[str], data.ImageSet]] = {"fashion-mnist": data.fashion_mnist}
+
+
+class RecipeError(RuntimeError):
+    """A training cannot start as asked; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class VAEObjective:
+    """The negative ELBO: beta weighs the KL, reached over `kl_warmup` steps; free_bits: nats a dimension."""
+
+    beta: float = 1.0
+    kl_warmup: int = 0
+    free_bits: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One named training. The fields up to `seed` shape the weights: a card must match them.
+
+    precision: used on a GPU; a CPU trains in 32 bits. value: order of `--stale`, the largest first.
+    cpu_minutes, gpu_minutes: what a full run takes, roughly, for `--stale --minutes`.
+    """
+
+    name: str
+    model: VAEConfig
+    objective: VAEObjective = VAEObjective()
+    data: str = "fashion-mnist"
+    batch_size: int = 128
+    n_steps: int = 20_000
+    lr: float = 1.5e-3
+    lr_warmup: int = 200
+    lr_final: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.05
+    clip: float = 100.0
+    ema: float = 0.999
+    seed: int = 0
+    quick_steps: int = 60
+    precision: str = "bf16-mixed"
+    value: float = 1.0
+    cpu_minutes: float = 60.0
+    gpu_minutes: float = 5.0
+
+    def config(self) -> dict[str, Any]:
+        """Return what shapes the weights, as JSON holds it: what a card and a checkpoint must match."""
+        aside = ("value", "cpu_minutes", "gpu_minutes", "quick_steps", "precision")
+        shaping = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in aside}
+        plain = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in shaping.items()}
+        return json.loads(json.dumps(plain))
+
+    def config_hash(self) -> str:
+        """Return 16 hexadecimal digits that change with any field of `config()`."""
+        return hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "vae-fashion", VAEConfig(latent_dim=32, dropout=0.1), n_steps=24_000, value=2.0, cpu_minutes=45.0
+        ),
+        Recipe(
+            "vae-fashion-2d",
+            VAEConfig(latent_dim=2, width=16, hidden=256, dense_blocks=2, dropout=0.05),
+            n_steps=12_000,
+            value=1.0,
+            cpu_minutes=12.0,
+        ),
+    )
+}
+
+
+def vae_terms(model: nn.Module, x: Tensor, *, beta: float = 1.0, floor: float = 0.0,
+              generator: torch.Generator | None = None) -> dict[str, Tensor]:  # fmt: skip
+    """Return the terms of the negative ELBO of images x (B, C, H, W) in [-1, 1], each (B,) nats.
+
+    loss = distortion + beta * rate: distortion = -log p(x | z) at one z ~ q(z | x), rate = KL(q || p).
+    With `floor` > 0 the loss holds each dimension's mean rate at that many nats or more (free bits).
+    """
+    out = model(x, generator=generator)
+    distortion = bernoulli_nll(out.params, to_unit(x))
+    rate_per_dim = gaussian_kl_per_dim(out.mean, out.log_var)
+    rate = rate_per_dim.sum(1)
+    penalty = free_bits(rate_per_dim, floor) if floor else rate
+    return {"loss": distortion + beta * penalty, "distortion": distortion, "rate": rate}
+
+
+def vae_step(recipe: Recipe, n_steps: int, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA,
+             fabric: Any) -> Callable[[tuple[int, Batch]], dict[str, Tensor]]:  # fmt: skip
+    """Return the step of a VAE: (index, batch) -> scalar terms, after one update of model and average."""
+    objective, bare = recipe.objective, getattr(model, "module", model)
+    warmup = min(objective.kl_warmup, n_steps // 5)  # a short run must reach its full beta too
+    generator = torch.Generator(fabric.device)
+
+    def step(numbered: tuple[int, Batch]) -> dict[str, Tensor]:
+        index, batch = numbered
+        seed = seed_of(recipe.seed, index, fabric.global_rank)
+        generator.manual_seed(seed)
+        torch.manual_seed(seed)  # dropout draws from the global generator
+        beta = objective.beta * kl_weight(index, warmup)
+        terms = vae_terms(model, batch.x, beta=beta, floor=objective.free_bits, generator=generator)
+        means = {name: value.mean() for name, value in terms.items()}
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(means["loss"])
+        norm = fabric.clip_gradients(model, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(
+                index, n_steps, peak=recipe.lr, warmup=recipe.lr_warmup, final=recipe.lr_final
+            )  # fmt: skip
+        optimizer.step()
+        ema.update(bare)
+        means["negative_elbo"] = means["distortion"] + means["rate"]
+        return means | {"gradient_norm": norm}
+
+    return step
+
+
+def budget() -> str:
+    """Return the speed at which trainings run: IMAGEGEN_BUDGET, else "full" with a GPU and "quick" without.
+
+    Raises: RecipeError: the variable is neither "quick" nor "full".
+    """
+    chosen = os.environ.get("IMAGEGEN_BUDGET") or ("full" if torch.cuda.is_available() else "quick")
+    if chosen not in ("quick", "full"):
+        raise RecipeError(f"IMAGEGEN_BUDGET is {chosen!r}; expected 'quick' or 'full'")
+    return chosen
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training as asked for: what `plan` makes of its arguments, and what every process is given."""
+
+    recipe: Recipe
+    session: Session
+    budget: str
+    devices: int
+    precision: str
+    out: Path
+    threads: int | None = None
+
+
+def plan(name: str, *, speed: str | None = None, steps: int | None = None, devices: int = 1,
+         precision: str | None = None, seed: int | None = None, out: Path | str | None = None,
+         threads: int | None = None, **session: Any) -> Job:  # fmt: skip
+    """Return the job of a recipe. Only a run at full length writes to the package's folder by default.
+
+    Args: speed: "quick" or "full", else `budget()`. session: deadline, save_seconds, log_every, progress.
+    Raises: RecipeError: no such recipe, or an argument that makes no sense.
+    """
+    if name not in RECIPES:
+        raise RecipeError(f"there is no recipe {name!r}; recipes: {', '.join(RECIPES)}")
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has started the processes
+        devices = int(os.environ["WORLD_SIZE"])
+    recipe = RECIPES[name] if seed is None else dataclasses.replace(RECIPES[name], seed=seed)
+    lengths = {"full": recipe.n_steps, "quick": recipe.quick_steps}
+    n_steps = lengths[speed or budget()] if steps is None else steps
+    if n_steps < 1 or devices < 1:
+        raise RecipeError(f"steps is {n_steps} and devices is {devices}; expected at least 1")
+    if recipe.batch_size % devices:
+        raise RecipeError(f"{devices} devices cannot share a batch of {recipe.batch_size} evenly")
+    gpus = torch.cuda.device_count()
+    if gpus and devices > gpus:
+        raise RecipeError(f"{devices} devices were asked for, and there are {gpus} GPUs")
+    precision = precision or (recipe.precision if gpus else "32-true")
+    length = next((key for key, value in lengths.items() if value == n_steps), "custom")
+    runs = Path(os.environ.get("IMAGEGEN_RUNS") or "runs")
+    folder = runs / (name if length == "full" else f"{name}-{length}")
+    target = out or (pretrained.FOLDER if length == "full" else folder)
+    identity = {"steps asked for": n_steps, "devices": devices, "precision": precision}
+    for key, value in recipe.config().items():
+        identity |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+    kept = Session(folder.absolute(), identity, n_steps, **session)
+    return Job(recipe, kept, length, devices, precision, Path(target).absolute(), threads)
+
+
+def train(job: Job, *, restart: bool = False) -> dict[str, Any]:
+    """Carry out a job, or go on with it where a checkpoint is there, and write its weights and card.
+
+    Args: restart: throw the checkpoint away first.
+    Returns: step, finished, and card (None where a deadline stopped it, and in all processes but the first).
+    Raises: RecipeError: the extra `train` is missing. CheckpointError: the checkpoint is of another config.
+    """
+    try:
+        from lightning_fabric import Fabric
+        from lightning_fabric.loggers import TensorBoardLogger
+
+        logger = TensorBoardLogger(job.session.folder, name="", version="logs")
+    except ImportError as error:
+        raise RecipeError(f'{error}; training needs: pip install "imagegen[train]"') from None
+    if restart:
+        job.session.path.unlink(missing_ok=True)
+    for leftover in job.session.folder.glob(".*.part"):  # of a process killed while it wrote
+        leftover.unlink(missing_ok=True)
+    job.session.saved()  # refuses before anything is started
+    DATA[job.recipe.data]("train")  # one process fetches; the others then find the files
+    under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    fabric = Fabric(
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",
+        devices=job.devices,
+        strategy="ddp" if under_torchrun else "ddp_spawn" if job.devices > 1 else "auto",
+        precision=job.precision,
+        loggers=logger,
+    )
+    step = fabric.launch(functools.partial(_work, job=job))
+    finished = step == job.session.n_steps
+    card = write_weights(job) if finished and fabric.global_rank == 0 else None
+    return {"step": step, "finished": finished, "card": card}
+
+
+def _work(fabric: Any, job: Job) -> int:
+    """Train in one of the processes; return the number of steps done."""
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    if fabric.device.type == "cuda":  # the same sums in the same order, run after run
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    recipe = job.recipe
+    torch.manual_seed(recipe.seed)
+    bare = VAE(recipe.model).to(fabric.device)
+    ema = EMA(bare, recipe.ema)
+    adam = torch.optim.AdamW(
+        bare.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
+    )
+    model, optimizer = fabric.setup(bare, adam)
+    images = DATA[recipe.data]("train").images
+    share = {"rank": fabric.global_rank, "world_size": fabric.world_size, "device": fabric.device}
+    batches = Batches(images, batch_size=recipe.batch_size, seed=recipe.seed, **share)
+    return job.session.run(
+        fabric,
+        {"model": bare, "optimizer": optimizer, "ema": ema},
+        vae_step(recipe, job.session.n_steps, model, optimizer, ema, fabric),
+        lambda index: (index, batches.at(index)),
+        origin=pretrained.provenance(fabric.device),
+    )
+
+
+def write_weights(job: Job) -> dict[str, Any]:
+    """Write the averaged weights of the last checkpoint and their card into the job's `out`; return the card.
+
+    Raises: RecipeError: there is no checkpoint, or the run is unfinished and `out` holds finished weights.
+    """
+    state = job.session.saved()
+    if state is None:
+        raise RecipeError(f"there is no checkpoint in {job.session.folder}: nothing to write yet")
+    recipe, step = job.recipe, state["step"]
+    reached = job.budget if step == job.session.n_steps else "partial"
+    if reached != "full" and why_stale(recipe, folder=job.out) is None:
+        raise RecipeError(f"{job.out} holds finished weights, these are {reached}: give another --out")
+    model = VAE(recipe.model)
+    model.load_state_dict(state["ema"]["module"])
+    origin = state["provenance"]
+    if origin["commit"] is None:
+        origin |= {k: v for k, v in pretrained.provenance("cpu").items() if k in ("commit", "dirty")}
+    last = state["history"][-1]
+    described = {
+        "name": recipe.name, "recipe": recipe.config(), "config_hash": recipe.config_hash(),
+        "seed": recipe.seed, "budget": reached, "steps": step, "images_seen": step * recipe.batch_size,
+        **origin, "devices": job.devices, "precision": job.precision,
+        "seconds": round(state["seconds"], 1), "cpu_seconds": round(state["cpu_seconds"], 1),
+        "training": {k: last[k] for k in ("negative_elbo", "distortion", "rate", "fetch_share")},
+        "metrics": {},
+    }  # fmt: skip
+    return pretrained.save(model, described, folder=job.out)
+
+
+def why_stale(recipe: Recipe, *, folder: Path | str = pretrained.FOLDER) -> str | None:
+    """Return why the weights in a folder are not this recipe's at full length, or None where they are."""
+    try:
+        card = pretrained.card(recipe.name, folder=folder)
+        pretrained.verify(recipe.name, folder=folder)
+    except pretrained.PretrainedError as error:
+        return str(error)
+    then, now = card.get("recipe", {}), recipe.config()
+    differing = [key for key in now if then.get(key) != now[key]]
+    if differing or card.get("config_hash") != recipe.config_hash():
+        return "the card's recipe differs in " + (", ".join(differing) or "its fields")
+    if card.get("budget") != "full":
+        return f"trained for {card.get('steps')} of {recipe.n_steps} steps"
+    return None
+
+
+def train_stale(*, minutes: float | None = None, say: Callable[[str], None] = print,
+                **options: Any) -> list[str]:  # fmt: skip
+    """Train all recipes whose weights are stale (`why_stale`), the most valuable first; return those left.
+
+    With `minutes`, a recipe whose estimate exceeds what is left of them is left out, and one that still runs
+    at the end stops with a checkpoint, so that the next call goes on with it.
+    """
+    end = None if minutes is None else time.time() + 60 * minutes
+    left, pace = [], 1.0  # pace: minutes taken for each minute estimated, learnt from the trainings done
+    for recipe in sorted(RECIPES.values(), key=lambda recipe: -recipe.value):
+        job = plan(recipe.name, speed="full", deadline=end, **options)
+        if (reason := why_stale(recipe, folder=job.out)) is None:
+            say(f"{recipe.name}: up to date")
+            continue
+        say(f"{recipe.name}: stale: {reason}")
+        try:
+            state = job.session.saved()
+        except CheckpointError as error:  # of the config before: of no use to this one
+            aside = job.session.path.rename(job.session.path.with_suffix(".old.pt"))
+            say(f"{recipe.name}: starting anew, the old checkpoint is kept as {aside} ({error})")
+            state = None
+        whole = recipe.gpu_minutes if torch.cuda.is_available() else recipe.cpu_minutes
+        estimate = whole * (1 - (state["step"] if state else 0) / job.session.n_steps)
+        if end is not None and estimate * pace > (end - time.time()) / 60:
+            say(f"{recipe.name}: left, for it needs about {estimate * pace:.1f} minutes")
+            left.append(recipe.name)
+            continue
+        began = time.time()
+        result = train(job)
+        if result["finished"]:
+            pace = (time.time() - began) / 60 / max(estimate, 0.1)
+            say(f"{recipe.name}: done, weights and card in {job.out}")
+        else:
+            done = f"stopped at step {result['step']} of {job.session.n_steps}"
+            say(f"{recipe.name}: {done}; the same command goes on with it")
+            left.append(recipe.name)
+            if recipe.name not in pretrained.names(folder=job.out):
+                write_weights(job)  # better than none; the card says that they are partial
+    return left

@@ -1,0 +1,302 @@
+"""Explorers of a latent space: one front end (explorer.js), two back ends (a live kernel, the web page)."""
+
+import base64
+import copy
+import html
+import io
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anywidget
+import torch
+import traitlets
+from PIL import Image
+from torch import Tensor, nn
+
+from imagegen import export, images
+
+_MAX_POINTS = 4000  # more dots than this hide one another, and each reader would load them
+_STRIP = 24  # images to choose from
+_MAX_LATENTS = 16  # one slider each
+
+
+class _Explorer(anywidget.AnyWidget):
+    """What both explorers share: a frozen copy of the network, the kernel's answers, the page's files."""
+
+    _esm = Path(__file__).parent / "explorer.js"
+    meta = traitlets.Dict().tag(sync=True)
+    picture = traitlets.Unicode().tag(sync=True)  # what a printout and a page without JavaScript show
+    kind: ClassVar[str]
+    parts: ClassVar[dict[str, str]]  # part of the network -> suffix of its file on the website
+
+    def __init__(self, model: nn.Module, name: str | None) -> None:
+        name = name or self.kind
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+            raise ValueError(f"name is {name!r}, expected lower-case letters, digits and single hyphens")
+        self._network = copy.deepcopy(model).eval().requires_grad_(False)  # a snapshot: training may go on
+        self._device = next(self._network.parameters()).device
+        self._shape = tuple(model.config.image_shape)
+        super().__init__()
+        meta, pixels, self._alt = self._describe()
+        self.picture = f"data:image/png;base64,{base64.b64encode(_png(pixels)).decode()}"
+        # The name is the content's, so that neither a cached notebook nor a browser can show a stale model.
+        digest = export.fingerprint(self._network, json.dumps(meta, sort_keys=True), self.picture)
+        self.file_name = f"{name}-{digest[:10]}"
+        files = {part: f"{self.file_name}{suffix}.onnx" for part, suffix in self.parts.items()}
+        self.meta = {"kind": self.kind, "shape": list(self._shape), "files": files, **meta}
+        self.on_msg(self._answer)
+        if folder := os.environ.get("IMAGEGEN_SITE_DIR"):
+            self.write_site_files(folder)
+
+    def _describe(self) -> tuple[dict[str, Any], Tensor, str]:
+        """Return the front end's description, the static picture (C, H, W) uint8, and its alt text."""
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def decode(self, z: Tensor) -> Tensor:
+        """Return pixels (B, C, H, W) in [0, 1] for latents (B, D), float32 on the CPU."""
+        return torch.sigmoid(self._network.decode(z.to(self._device))).float().cpu()
+
+    @torch.inference_mode()
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance, each (B, D), of images (B, C, H, W) in [-1, 1], on the CPU."""
+        mean, log_var = self._network.encode(x.to(self._device))
+        return mean.float().cpu(), log_var.float().cpu()
+
+    def _answer(self, _widget: object, message: dict[str, Any], buffers: list[Any]) -> None:
+        # JupyterLab from 4.4 on calls this in another thread: nothing here relies on the caller's grad mode.
+        try:
+            values = torch.frombuffer(bytearray(buffers[0]), dtype=torch.float32)
+            if message["op"] == "decode":
+                outputs = (self.decode(values[None]),)
+            elif message["op"] == "encode":
+                outputs = self.encode(values.reshape(1, *self._shape))
+            else:
+                raise ValueError(f"op is {message['op']!r}, expected 'decode' or 'encode'")
+            self.send({"id": message["id"]}, buffers=[output.numpy().tobytes() for output in outputs])
+        except Exception as error:  # whatever it is, the reader should see it beside the picture
+            self.send({"id": message.get("id"), "error": f"{type(error).__name__}: {error}"})
+
+    def write_site_files(self, folder: str | os.PathLike) -> list[Path]:
+        """Write NAME-HASH.json and the networks as ONNX for the web page; return the paths.
+
+        Raises: ExportError: a network differs from PyTorch; see `export.export_onnx`.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        z, x = torch.zeros(2, self._network.config.latent_dim), torch.zeros(2, *self._shape)
+        graphs = {
+            "decoder": (export.PixelDecoder(self._network), {"z": z}, ("pixels",)),
+            "encoder": (export.Encoder(self._network), {"x": x}, ("mean", "log_var")),
+        }
+        paths = []
+        for part, file in self.meta["files"].items():
+            module, inputs, outputs = graphs[part]
+            kept = folder / "by-content"  # two explorers of one model export it once
+            export.export_onnx(module, inputs, folder / file, output_names=outputs, cache=kept)
+            paths.append(folder / file)
+        paths.append(folder / f"{self.file_name}.json")
+        temporary = paths[-1].with_suffix(f".json.{os.getpid()}")
+        temporary.write_text(json.dumps(self.meta), encoding="utf-8")
+        os.replace(temporary, paths[-1])
+        return paths
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        picture = f'<img alt="{html.escape(self._alt)}" src="{self.picture}">'
+        page = f'<{self.kind} src="{self.file_name}">{picture}</{self.kind}>'
+        text = f"{type(self).__name__}({self.file_name!r})"
+        return {**data, "text/html": page, "text/plain": text}, metadata
+
+
+class LatentMap(_Explorer):
+    """A map of the latent space: drag on it, or move the sliders, and see the decoded image.
+
+    Args:
+        model: a VAE with a latent of at least 2 dimensions and a Bernoulli decoder; copied. The map is
+            dimensions 0 and 1; every dimension has a slider.
+        points, labels, classes: encoded images (N, D) to draw on the map, their classes (N,), and the names
+            of the classes. Of more than 4,000 points, evenly spaced ones are kept. It starts at the first.
+        limit: the map covers [-limit, limit].
+    Raises: ValueError: a shape, a label or a name does not fit; the message holds the value.
+    """
+
+    kind = "latent-map"
+    parts: ClassVar = {"decoder": ""}
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        classes: Sequence[str] | None = None,
+        limit: float = 3.0,
+        name: str | None = None,
+    ) -> None:
+        n_latents = model.config.latent_dim
+        if not 2 <= n_latents <= _MAX_LATENTS:
+            raise ValueError(f"the model has {n_latents} latent dimensions, a map needs 2 to {_MAX_LATENTS}")
+        if not 0 < limit < float("inf"):
+            raise ValueError(f"limit is {limit}, expected a positive number")
+        if points is not None and (points.dim() != 2 or points.shape[1] != n_latents):
+            raise ValueError(f"points of shape {tuple(points.shape)}, expected (N, {n_latents})")
+        _check_labels(labels, classes, 0 if points is None else len(points))
+        self._limit, self._classes = float(limit), classes and list(classes)
+        self._points = [] if points is None else _thin(points, labels, self._limit)
+        self._start = torch.zeros(1, n_latents)
+        if points is not None and len(points) and points[0].abs().max() <= limit:
+            self._start = points[:1].detach().float().cpu()
+        super().__init__(model, name)
+
+    def _describe(self) -> tuple[dict[str, Any], Tensor, str]:
+        n, limit, n_latents = 15, self._limit, self._network.config.latent_dim
+        axis = (torch.arange(n) + 0.5) / n * 2 * limit - limit  # centres of n tiles that cover the map
+        z = torch.zeros(n * n, n_latents)
+        z[:, 0], z[:, 1] = axis.repeat(n), axis.flip(0).repeat_interleave(n)  # rows from the top: z[1] falls
+        picture = images.grid(_levels(self.decode(z)), columns=n, pad=0)
+        meta = {
+            "latent_dim": n_latents,
+            "limit": limit,
+            "start": {"z": self._start[0].tolist(), "pixels": _packed(self.decode(self._start)[0])},
+            "points": self._points,
+            "classes": self._classes,
+            "description": "Generated image",
+        }
+        edge = axis[-1].item()
+        alt = (
+            f"A {n} by {n} grid of images decoded from the latent space: z[0] runs from {-edge:.2f} at the "
+            f"left to {edge:.2f} at the right, z[1] from {-edge:.2f} at the bottom to {edge:.2f} at the top."
+        )
+        return meta, picture, alt
+
+
+class ImageExplorer(_Explorer):
+    """Pick one of the images, or draw one: it is encoded, decoded, and its most active latents get sliders.
+
+    Args:
+        model: a VAE with a Bernoulli decoder; copied.
+        images: (N, C, H, W), uint8 or float in [-1, 1]. The first 24 are shown to choose from; all of them
+            decide which dimensions are the most active.
+        labels, classes: classes (N,) of the images and the names of the classes, for the text that stands for
+            a picture.
+        dims: latent dimensions that get a slider; by default the `n_dims` (at most 16) with the largest mean
+            KL over `images`.
+    Raises: ValueError: a shape, a label, a dimension or a name does not fit; the message holds the value.
+    """
+
+    kind = "image-explorer"
+    parts: ClassVar = {"decoder": ".decoder", "encoder": ".encoder"}
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        *,
+        labels: Tensor | None = None,
+        classes: Sequence[str] | None = None,
+        dims: Sequence[int] | None = None,
+        n_dims: int = 8,
+        name: str | None = None,
+    ) -> None:
+        shape, n_latents = tuple(model.config.image_shape), model.config.latent_dim
+        if images.dim() != 4 or len(images) == 0 or tuple(images.shape[1:]) != shape:
+            wanted = ", ".join(map(str, shape))
+            raise ValueError(f"images of shape {tuple(images.shape)}, expected (N, {wanted}) with N >= 1")
+        if n_dims < 1:
+            raise ValueError(f"n_dims is {n_dims}, expected at least 1")
+        if dims is not None and not (0 < len(set(dims)) == len(dims) and set(dims) <= set(range(n_latents))):
+            raise ValueError(f"dims is {list(dims)}, expected different dimensions from 0 to {n_latents - 1}")
+        _check_labels(labels, classes, len(images))
+        self._x = _floats(images.detach().cpu())
+        self._dims, self._n_dims = dims and [int(d) for d in dims], min(n_dims, n_latents, _MAX_LATENTS)
+        known = [] if labels is None else labels[:_STRIP].tolist()
+        names = [classes[k] if classes else f"Class {k}" for k in known] or ["Image"] * min(
+            _STRIP, len(images)
+        )
+        self._names = [f"{label}, number {i + 1}" for i, label in enumerate(names)]
+        super().__init__(model, name)
+
+    def _describe(self) -> tuple[dict[str, Any], Tensor, str]:
+        codes = [self.encode(x) for x in self._x.split(500)]
+        mean, log_var = (torch.cat(parts) for parts in zip(*codes, strict=True))
+        kl = 0.5 * (mean**2 + log_var.exp() - log_var - 1).mean(0)  # (D,) nats: KL(q(z_d | x) || N(0, 1))
+        dims = self._dims or kl.argsort(descending=True, stable=True)[: self._n_dims].tolist()
+        shown = self._x[:_STRIP]
+        pixels = _levels(images.to_unit(shown))
+        limit = min(max(3.0, (2 * mean[:, dims].abs().max()).ceil().item() / 2), 6.0)
+        choices = zip(self._names, images.to_unit(shown), strict=True)
+        start = {
+            "z": mean[0].tolist(),
+            "log_var": log_var[0].tolist(),
+            "pixels": _packed(self.decode(mean[:1])[0]),
+        }
+        meta = {
+            "latent_dim": mean.shape[1],
+            "limit": limit,
+            "images": [{"alt": alt, "pixels": _packed(p)} for alt, p in choices],
+            "dims": dims,
+            "kl": [round(kl[d].item(), 4) for d in dims],
+            "start": start,
+            "description": "Generated image",
+        }
+        # The static picture: images, their reconstructions, and a row for each slider moved from end to end.
+        n = min(12, len(shown))
+        moved = mean[:1].repeat(len(dims) * n, 1)
+        for row, d in enumerate(dims):
+            moved[row * n : (row + 1) * n, d] = torch.linspace(-limit, limit, n)
+        decoded = _levels(self.decode(torch.cat([mean[:n], moved])))
+        picture = images.grid(torch.cat([pixels[:n], decoded]), columns=n)
+        alt = (
+            f"Top row: {n} images ({'; '.join(self._names[:n])}). Second row: their reconstructions. Below, "
+            f"the first image's latent with one dimension moved from {-limit:g} at the left to {limit:g} at "
+            f"the right: one row each for {', '.join(f'z[{d}]' for d in dims)}."
+        )
+        return meta, picture, alt
+
+
+def _check_labels(labels: Tensor | None, classes: Sequence[str] | None, n: int) -> None:
+    if labels is None:
+        return
+    if labels.shape != (n,):
+        raise ValueError(f"labels of shape {tuple(labels.shape)}, expected ({n},)")
+    last = len(classes) - 1 if classes else 2**31
+    if n and not 0 <= labels.min() <= labels.max() <= last:
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, expected 0 to {last}")
+
+
+def _floats(x: Tensor) -> Tensor:
+    if x.dtype == torch.uint8:
+        return images.to_float(x)
+    return images.to_float(images.to_uint8(x))  # raises outside of [-1, 1]; the page holds 256 levels
+
+
+def _levels(pixels: Tensor) -> Tensor:
+    """Return pixels in [0, 1] as uint8."""
+    return images.to_uint8(images.from_unit(pixels))
+
+
+def _packed(pixels: Tensor) -> str:
+    return base64.b64encode(_levels(pixels).numpy().tobytes()).decode()
+
+
+def _thin(points: Tensor, labels: Tensor | None, limit: float) -> list[list[float]]:
+    """Return at most _MAX_POINTS of the points that lie on the map, as [z0, z1] or [z0, z1, class]."""
+    points = points.detach().float().cpu()
+    kept = (points[:, :2].abs() <= limit).all(1).nonzero()[:, 0]
+    if len(kept) > _MAX_POINTS:
+        kept = kept[torch.linspace(0, len(kept) - 1, _MAX_POINTS).long()]
+    rows = [[round(v, 3) for v in row] for row in points[kept, :2].tolist()]
+    return rows if labels is None else [[*row, k] for row, k in zip(rows, labels[kept].tolist(), strict=True)]
+
+
+def _png(picture: Tensor) -> bytes:
+    pixels = picture.permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "png", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,261 @@
+"""What the browser tests and the latency benchmark share: a browser, a server, and a page of explorers.
+
+The page needs no built book: it is laid out as the site is (`_static/explorer.js`, `_static/models`,
+`_static/vendor/ort`), with the shipped weights where they are there, else with a small seeded VAE.
+"""
+
+import contextlib
+import gzip
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNTIME = ROOT / "node_modules/onnxruntime-web/dist"
+AXE = ROOT / "node_modules/axe-core/axe.min.js"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
+PLACES = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
+NO_BROWSER = (
+    "no Chromium or Chrome was found: on Debian and Ubuntu `apt-get install chromium`, elsewhere install "
+    "Chrome; or name one in CHROME"
+)
+NO_NPM = "node_modules is not filled: run `npm ci`"
+CLASSES = ("circle", "square", "bar", "cross")
+
+
+class Missing(RuntimeError):
+    """Something that these tests need is not on this machine; the message says how to get it."""
+
+
+def find_browser() -> str:
+    """Return the path of the Chromium or Chrome that is there; CHROME, where set, names it.
+
+    Raises: Missing: there is none.
+    """
+    if named := os.environ.get("CHROME"):
+        if not shutil.which(named):
+            raise Missing(f"CHROME is {named!r}, which cannot be run")
+        return named
+    found = [path for name in NAMES if (path := shutil.which(name))] + [
+        p for p in PLACES if Path(p).is_file()
+    ]
+    if not found:
+        raise Missing(NO_BROWSER)
+    return found[0]
+
+
+@contextlib.contextmanager
+def open_browser() -> Iterator:
+    """Start the browser that is there, never a downloaded one."""
+    from playwright.sync_api import sync_playwright
+
+    path = find_browser()
+    with sync_playwright() as playwright:
+        arguments = ["--disable-background-networking", "--disable-component-update"]
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            arguments.append("--no-sandbox")  # Chromium's sandbox refuses to run as root, as in a container
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {
+        ".mjs": "text/javascript",
+        ".js": "text/javascript",
+    }
+
+    def log_message(self, *args) -> None: ...
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a page that is closed drops its connections
+            super().handle()
+
+
+@contextlib.contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """Serve a folder on loopback; yields its address, with a slash at the end."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=os.fspath(folder)))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Watch:
+    """What a page did: requests to other hosts (each was cut off), errors on its console, failed requests."""
+
+    def __init__(self, page) -> None:
+        self.external: list[str] = []
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        page.route("**/*", self._route)
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
+
+    def _console(self, message) -> None:
+        if message.type == "error":
+            self.errors.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def _route(self, route) -> None:
+        url = urlsplit(route.request.url)
+        if url.scheme in ("http", "https") and url.hostname not in ("127.0.0.1", "localhost"):
+            self.external.append(route.request.url)
+            route.abort()
+        else:
+            self.requests.append(url.path)
+            route.continue_()
+
+
+# ---- the page of explorers ---------------------------------------------------------------------------------
+
+
+def _tiny(latent_dim: int) -> torch.nn.Module:
+    """A seeded VAE whose weights are scaled up, so that its images differ from one another and from grey."""
+    from imagegen.vae import VAE, VAEConfig
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(latent_dim)
+        model = VAE(VAEConfig(latent_dim=latent_dim, network="mlp", hidden=48)).eval()
+        with torch.no_grad():
+            for layer in (*model.encoder, *model.decoder):
+                if isinstance(layer, torch.nn.Linear):
+                    layer.weight.mul_(3)
+    return model
+
+
+def models() -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Return a model with a 2-D latent and one with more: the shipped ones, or else small seeded ones."""
+    from imagegen import pretrained
+
+    there = pretrained.names()
+    return tuple(
+        pretrained.load(name) if name in there else _tiny(size)
+        for name, size in (("vae-fashion-2d", 2), ("vae-fashion", 12))
+    )
+
+
+def drawings(n: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return n seeded uint8 images (n, 1, 28, 28) of simple shapes, and their classes."""
+    generator = torch.Generator().manual_seed(3)
+    y, x = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+    shapes, labels = [], torch.arange(n) % len(CLASSES)
+    for k in labels.tolist():
+        (cy, cx), r = torch.rand(2, generator=generator) * 8 + 10, torch.rand((), generator=generator) * 4 + 5
+        dy, dx = (y - cy).abs(), (x - cx).abs()
+        inside = (
+            torch.hypot(dy, dx) < r,
+            torch.maximum(dy, dx) < r,
+            (dx < 3) & (dy < r + 3),
+            (torch.minimum(dy, dx) < 2.5) & (torch.maximum(dy, dx) < r + 2),
+        )
+        shapes.append(inside[k] * (150 + 30 * k))
+    return torch.stack(shapes)[:, None].to(torch.uint8), labels
+
+
+def make_page(folder: Path) -> dict:
+    """Write the page of both explorers, and one of a missing model; return the explorers by tag.
+
+    Raises: Missing: npm's packages are not there.
+    """
+    from imagegen.widgets import ImageExplorer, LatentMap
+
+    if not RUNTIME.is_dir():
+        raise Missing(NO_NPM)
+    small, large = models()
+    images, labels = drawings()
+    points = torch.randn(300, 2, generator=torch.Generator().manual_seed(1))
+    explorers = {
+        "latent-map": LatentMap(small, points=points, labels=torch.arange(300) % 4, classes=CLASSES),
+        "image-explorer": ImageExplorer(large, images, labels=labels, classes=CLASSES),
+    }
+    static = folder / "_static"
+    runtime = static / "vendor/ort"
+    runtime.mkdir(parents=True)
+    shutil.copy(ROOT / "src/imagegen/explorer.js", static)
+    for file in ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs"):
+        shutil.copy(RUNTIME / file, runtime)
+    wasm = (RUNTIME / "ort-wasm-simd-threaded.wasm").read_bytes()
+    (runtime / "ort-wasm-simd-threaded.wasm.gz").write_bytes(gzip.compress(wasm, 1))
+    for explorer in explorers.values():
+        explorer.write_site_files(static / "models")
+    bodies = [explorer._repr_mimebundle_()[0]["text/html"] for explorer in explorers.values()]
+    _write(folder / "index.html", "".join(f"<section>{body}</section>" for body in bodies))
+    _write(folder / "missing.html", bodies[0].replace(explorers["latent-map"].file_name, "gone-0000000000"))
+    networkless = dict(explorers["latent-map"].meta, files={"decoder": "gone-0000000000.onnx"})
+    (static / "models/no-network.json").write_text(json.dumps(networkless))
+    _write(folder / "no-network.html", bodies[0].replace(explorers["latent-map"].file_name, "no-network"))
+    return explorers
+
+
+def _write(path: Path, body: str) -> None:
+    path.write_text(
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Explorers</title>'
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
+        "<style>body { font-family: sans-serif; max-width: 720px; margin: 0 auto; padding: 0 12px }"
+        "html[data-theme=dark] { color-scheme: dark; background: #14181e; color: #ced6dd;"
+        "--pst-color-text-base: #ced6dd; --pst-color-background: #14181e; --pst-color-primary: #3fb1c5 }"
+        "</style>"
+        '<script type="module" src="_static/explorer.js"></script></head>'
+        f"<body><main><h1>Explorers</h1>{body}</main></body></html>",
+        encoding="utf-8",
+    )
+
+
+# ---- driving an explorer -----------------------------------------------------------------------------------
+
+# Every drawing of an explorer is told by an event; these scripts keep them in window.drawn, newest last.
+LISTEN = """() => {
+  window.drawn = [];
+  document.addEventListener('imagegen-drawn', e => {
+    const plain = Object.entries(e.detail).map(([k, v]) => [k, v?.buffer ? Array.from(v) : v]);
+    window.drawn.push({ tag: e.target.localName, ...Object.fromEntries(plain) });
+  });
+}"""
+
+
+def wait_drawn(page, more_than: int, timeout: float = 30_000) -> dict:
+    """Wait until more drawings than that have been made, and the network rests; return the newest."""
+    page.wait_for_function("n => window.drawn.length > n", arg=more_than, timeout=timeout)
+    count = -1
+    while count != (now := page.evaluate("window.drawn.length")):
+        count = now
+        page.wait_for_timeout(60)
+    return page.evaluate("window.drawn.at(-1)")
+
+
+def count_drawn(page) -> int:
+    return page.evaluate("window.drawn.length")
+
+
+def axe(page) -> list[str]:
+    """Return the serious and critical violations that axe-core finds on the page, shadow roots included.
+
+    Raises: Missing: npm's packages are not there.
+    """
+    if not AXE.is_file():
+        raise Missing(NO_NPM)
+    page.evaluate(AXE.read_text("utf-8"))
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    return [
+        f"{v['id']} ({v['impact']}): {node['target']} {node['html'][:120]} {node['failureSummary'][:200]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"]
+    ]

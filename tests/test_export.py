@@ -1,0 +1,158 @@
+"""ONNX export: what is written computes what PyTorch computes, and a file that does not is never written."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from imagegen import export
+from imagegen.vae import VAE, VAEConfig
+
+SMALL = {
+    "conv": VAEConfig(latent_dim=3, width=4, blocks=1, hidden=16),
+    "mlp": VAEConfig(latent_dim=3, network="mlp", hidden=16),
+}
+
+
+def make(network: str = "conv", scale: float = 2.0) -> VAE:
+    """A seeded VAE with larger weights than a fresh one's, so that its outputs vary with the input."""
+    torch.manual_seed(0)
+    model = VAE(SMALL[network])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(scale)
+    return model.eval()
+
+
+def export_decoder(model: VAE, path, **options) -> float:
+    inputs = {"z": torch.zeros(2, model.config.latent_dim)}
+    return export.export_onnx(export.PixelDecoder(model), inputs, path, output_names=["pixels"], **options)
+
+
+def run(path, **inputs: torch.Tensor) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+
+
+@pytest.mark.parametrize("network", SMALL)
+@pytest.mark.parametrize("batch", [1, 7])
+def test_the_file_computes_what_the_model_computes(network, batch, tmp_path):
+    model = make(network)
+    reported = export_decoder(model, tmp_path / "d.onnx")
+    inputs = {"x": torch.zeros(1, 1, 28, 28)}  # one example is enough: the batch stays free
+    export.export_onnx(export.Encoder(model), inputs, tmp_path / "e.onnx", output_names=["mean", "log_var"])
+    z, x = torch.randn(batch, 3), torch.rand(batch, 1, 28, 28) * 2 - 1
+    with torch.inference_mode():
+        pixels, (mean, log_var) = torch.sigmoid(model.decode(z)), model.encode(x)
+    assert reported <= export.TOLERANCE
+    np.testing.assert_allclose(run(tmp_path / "d.onnx", z=z)[0], pixels, atol=1e-5)
+    found = run(tmp_path / "e.onnx", x=x)
+    np.testing.assert_allclose(found[0], mean, atol=1e-4)
+    np.testing.assert_allclose(found[1], log_var, atol=1e-4)
+    assert pixels.std(0).max() > 0.01 or batch == 1  # the outputs do depend on the input
+
+
+def test_parity_sees_perturbed_weights(tmp_path):
+    model = make()
+    module = export.PixelDecoder(model)
+    export_decoder(model, tmp_path / "d.onnx")
+    assert export.parity(module, tmp_path / "d.onnx", {"z": (3,)}) <= export.TOLERANCE
+    with torch.no_grad():
+        next(model.decoder.parameters()).mul_(1.02)
+    assert export.parity(module, tmp_path / "d.onnx", {"z": (3,)}) > export.TOLERANCE
+
+
+class Fickle(torch.nn.Module):
+    """Computes something else when it is exported than when it runs."""
+
+    def __init__(self, wrong: float) -> None:
+        super().__init__()
+        self.wrong = wrong
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return z + self.wrong if torch.compiler.is_compiling() else z
+
+
+@pytest.mark.parametrize("wrong", [0.01, float("nan")])
+def test_a_file_that_differs_is_refused_with_the_figure(wrong, tmp_path):
+    path = tmp_path / "f.onnx"
+    path.write_bytes(b"what was there before")
+    with pytest.raises(export.ExportError, match=f"f.onnx differs from PyTorch by {wrong:g}"):
+        export.export_onnx(Fickle(wrong), {"z": torch.zeros(2, 3)}, path, output_names=["y"])
+    assert path.read_bytes() == b"what was there before"  # and nothing else is left behind
+    assert [p.name for p in tmp_path.iterdir()] == ["f.onnx"]
+
+
+def test_a_failure_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(export.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        export_decoder(make("mlp"), tmp_path / "d.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_is_the_rounded_module_in_half_the_size(tmp_path):
+    model = make()
+    export_decoder(model, tmp_path / "full.onnx")
+    assert export_decoder(model, tmp_path / "half.onnx", half=True) <= export.TOLERANCE
+    rounded = make().half().float()  # what `pretrained` ships and loads
+    z = torch.randn(5, 3)
+    with torch.inference_mode():
+        expected = torch.sigmoid(rounded.decode(z))
+    np.testing.assert_allclose(run(tmp_path / "half.onnx", z=z)[0], expected, atol=1e-5)
+    export_decoder(
+        rounded, tmp_path / "shipped.onnx"
+    )  # nothing is lost, so it is stored in half without being asked
+    weights = {name: _bytes_of_weights(tmp_path / f"{name}.onnx") for name in ("full", "half", "shipped")}
+    assert weights["half"] == weights["shipped"] < 0.6 * weights["full"]
+
+
+def _bytes_of_weights(path) -> int:
+    return sum(onnx.numpy_helper.to_array(w).nbytes for w in onnx.load(path).graph.initializer)
+
+
+def test_a_weight_beyond_fp16_is_named(tmp_path):
+    model = make("mlp")
+    with torch.no_grad():
+        model.decoder[0].bias[0] = 1e6
+    with pytest.raises(export.ExportError, match=r"model.decoder.0.bias does not fit fp16.*1e\+06"):
+        export_decoder(model, tmp_path / "d.onnx", half=True)
+
+
+def test_an_export_is_made_once_for_each_content(tmp_path, monkeypatch):
+    made = []
+    convert = export._convert
+    monkeypatch.setattr(export, "_convert", lambda *a: made.append(1) or convert(*a))
+    model = make("mlp")
+    for name in ("first", "second"):
+        export_decoder(model, tmp_path / f"{name}.onnx", cache=tmp_path / "kept")
+    assert len(made) == 1
+    assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
+    with torch.no_grad():
+        model.decoder[0].weight[0, 0] += 0.5
+    export_decoder(model, tmp_path / "third.onnx", cache=tmp_path / "kept")
+    assert len(made) == 2
+    for kept in (tmp_path / "kept").iterdir():  # a damaged copy is not believed
+        kept.write_bytes((tmp_path / "first.onnx").read_bytes())
+    with pytest.raises(export.ExportError, match="differs"):
+        export_decoder(model, tmp_path / "fourth.onnx", cache=tmp_path / "kept")
+
+
+def test_the_module_is_left_as_it_was(tmp_path):
+    model = make("mlp").train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    export_decoder(model, tmp_path / "d.onnx", half=True)
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_export_is_quiet_and_names_no_folder(tmp_path, capfd):
+    export_decoder(make("mlp"), tmp_path / "d.onnx")
+    assert capfd.readouterr() == ("", "")
+    content = (tmp_path / "d.onnx").read_bytes()
+    assert b"site-packages" not in content and b".py" not in content
+
+
+def test_an_empty_request_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"got \['z'\] and \[\]"):
+        export.export_onnx(make("mlp"), {"z": torch.zeros(2, 3)}, tmp_path / "d.onnx", output_names=[])

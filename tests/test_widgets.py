@@ -1,0 +1,255 @@
+"""The explorers on the Python side: what they show, what the kernel answers, and what the website gets."""
+
+import base64
+import html
+import io
+import json
+import re
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from imagegen import images
+from imagegen.vae import VAE, VAEConfig
+from imagegen.widgets import ImageExplorer, LatentMap
+
+CLASSES = ("boot", "bag & belt", "coat")
+
+
+def make(latent_dim: int = 5, seed: int = 0) -> VAE:
+    torch.manual_seed(seed)
+    return VAE(VAEConfig(latent_dim=latent_dim, network="mlp", hidden=16)).eval()
+
+
+def pictures(n: int = 30) -> torch.Tensor:
+    return torch.randint(
+        0, 256, (n, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+
+
+def make_map(model: VAE | None = None, **options) -> LatentMap:
+    return LatentMap(model or make(2), **options)
+
+
+def make_explorer(model: VAE | None = None, **options) -> ImageExplorer:
+    labels = torch.arange(30) % 3
+    return ImageExplorer(model or make(), pictures(), labels=labels, classes=CLASSES, **options)
+
+
+MAKERS = {"latent-map": make_map, "image-explorer": make_explorer}
+
+
+class Comm:
+    """Stands for the front end: sends a message to the widget and returns its one answer."""
+
+    def __init__(self, widget, monkeypatch) -> None:
+        self.widget, self.answers = widget, []
+        monkeypatch.setattr(
+            widget, "send", lambda content, buffers=None: self.answers.append((content, buffers))
+        )
+
+    def ask(self, op: str, values: torch.Tensor, id: str = "1"):
+        message = {"method": "custom", "content": {"id": id, "op": op}}
+        self.widget._handle_msg(
+            {"content": {"data": message}, "buffers": [memoryview(values.numpy().tobytes())]}
+        )
+        (content, buffers), self.answers = self.answers[0], self.answers[1:]
+        assert content["id"] == id
+        return content, [torch.from_numpy(np.frombuffer(b, np.float32).copy()) for b in buffers or []]
+
+
+# ---- what is shown ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_the_bundle_serves_a_kernel_a_page_and_a_printout(kind):
+    widget = MAKERS[kind]()
+    data, _ = widget._repr_mimebundle_()
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == widget.model_id
+    page = re.fullmatch(
+        rf'<{kind} src="({kind}-[0-9a-f]{{10}})"><img alt="([^"]+)" src="data:image/png;base64,([^"]+)"></{kind}>',
+        data["text/html"],
+    )
+    assert page[1] == widget.file_name
+    assert len(page[2]) > 60 and "z[0]" in page[2]
+    picture = Image.open(io.BytesIO(base64.b64decode(page[3])))
+    assert min(picture.size) > 100 and np.asarray(picture).std() > 0
+    assert "0x" not in data["text/plain"]  # no address, which would change from run to run
+
+
+def test_the_maps_picture_is_the_decoded_grid_as_its_text_says():
+    model = make(2)
+    widget = make_map(model, limit=2.0)
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(widget.picture.split(",")[1]))))
+    corners = {
+        (-1, 1): (0, 0),
+        (1, 1): (0, 14),
+        (-1, -1): (14, 0),
+        (1, -1): (14, 14),
+    }  # sign of z: row, column
+    for (sign_0, sign_1), (row, column) in corners.items():
+        z = torch.tensor([[sign_0 * 2 * 14 / 15, sign_1 * 2 * 14 / 15]])
+        expected = images.to_uint8(2 * widget.decode(z)[0, 0] - 1).int().numpy()
+        tile = sheet[28 * row : 28 * row + 28, 28 * column : 28 * column + 28]
+        assert np.abs(tile - expected).max() <= 1
+    assert "from -1.87 at the left to 1.87 at the right" in widget._alt
+
+
+def test_the_explorers_text_names_its_images():
+    widget = make_explorer()
+    assert "boot, number 1; bag & belt, number 2; coat, number 3" in widget._alt
+    assert html.escape(widget._alt) in widget._repr_mimebundle_()[0]["text/html"]
+    assert [image["alt"] for image in widget.meta["images"]][3] == "boot, number 4"
+    assert len(widget.meta["images"]) == 24
+    stored = base64.b64decode(widget.meta["images"][5]["pixels"])
+    assert stored == pictures()[5].numpy().tobytes()  # uint8 to float and back loses nothing
+
+
+def test_the_sliders_are_the_most_active_latents():
+    model = make(5)
+    with torch.no_grad():  # means of dimension d spread with scale[d]; all log-variances are 0
+        last = model.encoder[-1]
+        last.weight[5:], last.bias[5:], last.bias[:5] = 0, 0, 0
+        last.weight[:5] = last.weight[0] * torch.tensor([0.1, 4.0, 0.0, 9.0, 1.0])[:, None]
+    assert make_explorer(model, n_dims=3).meta["dims"] == [3, 1, 4]
+    assert make_explorer(model, dims=[2, 0]).meta["dims"] == [2, 0]
+    widget = make_explorer(model, n_dims=5)
+    mean, log_var = widget.encode(images.to_float(pictures()))
+    prior, normal = (
+        torch.distributions.Normal(0.0, 1.0),
+        torch.distributions.Normal(mean, (log_var / 2).exp()),
+    )
+    kl = torch.distributions.kl_divergence(normal, prior).mean(0)
+    assert widget.meta["kl"] == pytest.approx([kl[d].item() for d in widget.meta["dims"]], abs=1e-3)
+
+
+def test_points_off_the_map_are_left_out_and_many_are_thinned():
+    points = torch.tensor([[0.5, -1.0], [9.0, 0.0], [0.0, -9.0], [2.0, 3.0]])
+    widget = make_map(points=points, labels=torch.tensor([0, 1, 2, 1]), classes=CLASSES)
+    assert widget.meta["points"] == [[0.5, -1.0, 0], [2.0, 3.0, 1]]
+    assert widget.meta["start"]["z"] == [0.5, -1.0]
+    many = make_map(points=torch.rand(9000, 2)).meta["points"]
+    assert len(many) == 4000 and len(many[0]) == 2
+    assert make_map(points=points[1:]).meta["start"]["z"] == [0, 0]  # the first is off the map
+
+
+# ---- what the kernel answers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_the_kernel_answers_in_float32_what_torch_computes(kind, monkeypatch):
+    model = make(2 if kind == "latent-map" else 5)
+    comm = Comm(MAKERS[kind](model), monkeypatch)
+    z, x = torch.randn(model.config.latent_dim), torch.rand(1, 28, 28) * 2 - 1
+    with torch.no_grad():
+        pixels, (mean, log_var) = torch.sigmoid(model.decode(z[None])), model.encode(x[None])
+    assert torch.equal(comm.ask("decode", z)[1][0], pixels.flatten())
+    found = comm.ask("encode", x, id="second")[1]
+    assert torch.equal(found[0], mean[0]) and torch.equal(found[1], log_var[0])
+
+
+@pytest.mark.parametrize(
+    "op, values, message",
+    [
+        ("decode", torch.zeros(3), r"ValueError: latents of shape \(1, 3\), expected \(B, 2\)"),
+        ("encode", torch.zeros(3), "RuntimeError"),
+        ("dream", torch.zeros(2), "op is 'dream'"),
+    ],
+)
+def test_errors_go_to_the_front_end(op, values, message, monkeypatch):
+    content, buffers = Comm(make_map(), monkeypatch).ask(op, values)
+    assert re.search(message, content["error"]) and not buffers
+
+
+def test_the_kernel_answers_from_another_thread(monkeypatch):
+    """Grad mode is a thread's own: the answer must not depend on the caller's."""
+    widget = make_map()
+    comm, found = Comm(widget, monkeypatch), []
+    thread = threading.Thread(target=lambda: found.append(comm.ask("decode", torch.ones(2))))
+    thread.start()
+    thread.join()
+    assert torch.equal(found[0][1][0], widget.decode(torch.ones(1, 2)).flatten())
+
+
+def test_the_explorer_keeps_its_own_copy_of_the_network():
+    model = make(2).train()
+    widget = make_map(model)
+    before = widget.decode(torch.ones(1, 2))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    assert not torch.equal(torch.sigmoid(model.decode(torch.ones(1, 2))), before)  # training goes on
+    assert torch.equal(widget.decode(torch.ones(1, 2)), before)
+    assert model.training and all(parameter.requires_grad for parameter in model.parameters())
+
+
+# ---- what the website gets ----------------------------------------------------------------------------------
+
+
+def test_the_name_is_the_contents():
+    assert make_map(make(2)).file_name == make_map(make(2)).file_name
+    changed = make(2)
+    with torch.no_grad():
+        changed.decoder[0].weight[0, 0] += 1e-4
+    names = {make_map(m, **o).file_name for m, o in ((make(2), {}), (changed, {}), (make(2), {"limit": 2.5}))}
+    assert len(names) == 3
+    assert make_map(name="fashion-2d").file_name.startswith("fashion-2d-")
+
+
+@pytest.mark.parametrize(
+    "kind, suffixes", [("latent-map", ["", ".json"]), ("image-explorer", [".decoder", ".encoder"])]
+)
+def test_only_a_site_build_writes_files(kind, suffixes, tmp_path, monkeypatch):
+    monkeypatch.delenv("IMAGEGEN_SITE_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    MAKERS[kind]()
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("IMAGEGEN_SITE_DIR", str(tmp_path / "site"))
+    widget = MAKERS[kind]()
+    written = {path.name for path in (tmp_path / "site").iterdir() if path.is_file()}
+    networks = {f"{widget.file_name}{s}.onnx" for s in suffixes if s != ".json"}
+    assert written == networks | {f"{widget.file_name}.json"}
+    stored = json.loads((tmp_path / "site" / f"{widget.file_name}.json").read_text())
+    assert stored == json.loads(json.dumps(widget.meta))
+    assert set(stored["files"].values()) == networks
+
+
+# ---- what is refused ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make_it, message",
+    [
+        (lambda: make_map(make(1)), "1 latent dimensions"),
+        (lambda: make_map(make(17)), "17 latent dimensions"),
+        (lambda: make_map(limit=0.0), "limit is 0.0"),
+        (lambda: make_map(limit=float("inf")), "limit is inf"),
+        (lambda: make_map(name="Über map"), "name is 'Über map'"),
+        (lambda: make_map(name="../up"), r"name is '\.\./up'"),
+        (lambda: make_map(points=torch.zeros(4, 3)), r"points of shape \(4, 3\), expected \(N, 2\)"),
+        (
+            lambda: make_map(points=torch.zeros(4, 2), labels=torch.zeros(3)),
+            r"labels of shape \(3,\), expected \(4,\)",
+        ),
+        (
+            lambda: make_map(points=torch.zeros(2, 2), labels=torch.tensor([0, 3]), classes=CLASSES),
+            "labels run from 0 to 3, expected 0 to 2",
+        ),
+        (
+            lambda: ImageExplorer(make(), pictures()[:, 0]),
+            r"images of shape \(30, 28, 28\), expected \(N, 1, 28, 28\)",
+        ),
+        (lambda: ImageExplorer(make(), pictures()[:0]), r"images of shape \(0, 1, 28, 28\)"),
+        (lambda: ImageExplorer(make(), pictures().float()), r"values span \[0, 255\]"),
+        (lambda: make_explorer(dims=[1, 1]), r"dims is \[1, 1\]"),
+        (lambda: make_explorer(dims=[5]), r"dims is \[5\], expected different dimensions from 0 to 4"),
+        (lambda: make_explorer(dims=[]), r"dims is \[\]"),
+        (lambda: make_explorer(n_dims=0), "n_dims is 0"),
+    ],
+)
+def test_bad_arguments_are_named(make_it, message):
+    with pytest.raises(ValueError, match=message):
+        make_it()

@@ -5,7 +5,8 @@
     python scripts/notebook_form.py address URL          write the repository's address where it is needed
 
 Without FILE, every notebook under book/. The committed form keeps the text outputs of exact cells, the ones
-tagged `nbval-check-output`, and drops every other output and every execution count; ids and metadata stay.
+tagged `nbval-check-output`, with the count that a run from the top gives them, and drops every other output and
+count; ids and metadata stay.
 """
 
 import argparse
@@ -86,8 +87,8 @@ def lines(text: str | list[str]) -> list[str]:
     return "".join(text).splitlines(keepends=True)
 
 
-def clean_output(output: dict) -> dict | None:
-    """Return the output with nothing but its text, or None where it has none or is an error."""
+def clean_output(output: dict, count: int) -> dict | None:
+    """Return the output of cell number `count` with nothing but its text; None where it has none or is an error."""
     if output["output_type"] == "stream":
         return {"output_type": "stream", "name": output["name"], "text": lines(output["text"])}
     if output["output_type"] not in ("execute_result", "display_data"):
@@ -97,7 +98,7 @@ def clean_output(output: dict) -> dict | None:
         return None
     kept = {"output_type": output["output_type"], "data": data, "metadata": {}}
     if output["output_type"] == "execute_result":
-        kept["execution_count"] = None
+        kept["execution_count"] = count
     return kept
 
 
@@ -107,15 +108,18 @@ def clean(notebook: dict) -> dict:
     Raises: ValueError: an exact cell stores an error, which no form can hold.
     """
     cells = []
+    count = 0
     for cell in notebook["cells"]:
         cell = {**cell, "source": lines(cell["source"])}
         if cell["cell_type"] == "code":
+            count += 1
             metadata = {k: v for k, v in cell["metadata"].items() if k not in ("execution", "ExecuteTime")}
             outputs = cell["outputs"] if EXACT in tags(cell) else []
             if any(output["output_type"] == "error" for output in outputs):
                 raise ValueError(f"the exact cell {cell.get('id')} stores an error: run it again")
-            kept = [output for output in map(clean_output, outputs) if output]
-            cell.update(metadata=metadata, execution_count=None, outputs=kept)
+            kept = [kept for output in outputs if (kept := clean_output(output, count))]
+            # nbval compares nothing in a cell that has no count
+            cell.update(metadata=metadata, execution_count=count if kept else None, outputs=kept)
         cells.append(cell)
     metadata = {**notebook["metadata"], "accelerator": ACCELERATOR}
     metadata.pop("widgets", None)
@@ -154,9 +158,9 @@ def _parsed(text: str) -> ast.Module:
 
 def _calls(tree: ast.AST, figure_names: set[str]) -> bool:
     """Say whether the tree calls something that draws, outside the functions that it only defines."""
-    todo = [tree]
-    while todo:
-        node = todo.pop()
+    pending = [tree]
+    while pending:
+        node = pending.pop()
         if isinstance(node, ast.Call):
             called = node.func
             if isinstance(called, ast.Name) and called.id in figure_names:
@@ -165,7 +169,7 @@ def _calls(tree: ast.AST, figure_names: set[str]) -> bool:
                 root = called.value
                 if isinstance(root, ast.Name) and root.id in FIGURE_ROOTS or called.attr in FIGURE_METHODS:
                     return True
-        todo += [
+        pending += [
             child
             for child in ast.iter_child_nodes(node)
             if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
@@ -226,7 +230,7 @@ def problems(notebook: dict, url: str) -> list[str]:
             said.append(f"{label[id(cell)]} has {n_lines} lines: {LONGEST_CELL} at most")
         if any(output["output_type"] == "error" for output in cell["outputs"]):
             said.append(f"{label[id(cell)]} stores an error")
-        elif EXACT in tags(cell) and not any(map(clean_output, cell["outputs"])):
+        elif EXACT in tags(cell) and not any(clean_output(output, 0) for output in cell["outputs"]):
             said.append(
                 f"{label[id(cell)]} is tagged {EXACT} and stores no text, so nothing would be compared"
             )

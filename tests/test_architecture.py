@@ -129,11 +129,11 @@ def code_only(text: str) -> str:
 def reachable(name: str, graph: dict[str, set[str]]) -> set[str]:
     """Return every module that importing this one imports too."""
     seen: set[str] = set()
-    todo = [name]
-    while todo:
-        for other in graph.get(todo.pop(), set()) - seen:
+    pending = [name]
+    while pending:
+        for other in graph.get(pending.pop(), set()) - seen:
             seen.add(other)
-            todo.append(other)
+            pending.append(other)
     return seen - {name}
 
 

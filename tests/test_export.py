@@ -50,7 +50,8 @@ def test_the_file_computes_what_the_model_computes(network, batch, tmp_path):
     found = run(tmp_path / "e.onnx", x=x)
     np.testing.assert_allclose(found[0], mean, atol=1e-4)
     np.testing.assert_allclose(found[1], log_var, atol=1e-4)
-    assert pixels.std(0).max() > 0.01 or batch == 1  # the outputs do depend on the input
+    if batch > 1:
+        assert pixels.std(0).max() > 0.01  # the outputs do depend on the input
 
 
 def test_parity_sees_perturbed_weights(tmp_path):

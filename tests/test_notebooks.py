@@ -30,7 +30,10 @@ def good_notebook() -> dict:
         "cells": [
             {"cell_type": "markdown", "id": "title", "metadata": {}, "source": ["# A chapter"]},
             cell(notebook_form.setup_cell(ADDRESS), id="setup"),
-            cell("6 * 7", id="exact", metadata={"tags": ["nbval-check-output"]}, outputs=[printed("42\n")]),
+            {
+                **cell("print(6 * 7)", id="exact", metadata={"tags": ["nbval-check-output"]}),
+                **{"outputs": [printed("42\n")], "execution_count": 2},
+            },
             cell("import matplotlib.pyplot as plt\n\n_ = plt.plot([3, 2, 1])", id="figure", metadata=alt),
         ],
         "metadata": {"accelerator": "GPU", "kernelspec": {"display_name": "Python 3", "name": "python3"}},
@@ -43,14 +46,14 @@ def test_every_notebook_is_in_the_table_of_contents():
     """And the other way round: what nbval runs under book/ is what the site shows."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
     found: list[str] = []
-    todo = [toc]
-    while todo:
-        entry = todo.pop()
+    pending = [toc]
+    while pending:
+        entry = pending.pop()
         if isinstance(entry, dict):
             found += [value for key, value in entry.items() if key in ("root", "file")]
-            todo += [value for value in entry.values() if isinstance(value, list)]
+            pending += [value for value in entry.values() if isinstance(value, list)]
         else:
-            todo += entry
+            pending += entry
     listed = {
         (ROOT / name).with_suffix(".ipynb") for name in found if (ROOT / name).with_suffix(".ipynb").exists()
     }
@@ -119,8 +122,8 @@ def test_cleaning_keeps_exact_text_and_nothing_else():
     """Cleaning keeps ids, tags and the texts that nbval compares, and does nothing the second time."""
     notebook = good_notebook()
     result = {"image/png": "AAAA", "text/plain": ["<Figure>"]}
-    shown = {"output_type": "execute_result", "data": result, "metadata": {"x": 1}, "execution_count": 3}
-    notebook["cells"][2].update(outputs=[shown, printed("42\n")], execution_count=3)
+    shown = {"output_type": "execute_result", "data": result, "metadata": {"x": 1}, "execution_count": 9}
+    notebook["cells"][2].update(outputs=[shown, printed("42\n")], execution_count=9)
     notebook["cells"][3].update(outputs=[copy.deepcopy(shown)], execution_count=4)
     notebook["cells"][3]["metadata"]["execution"] = {"shell.execute_reply": "2026"}
     notebook["metadata"]["widgets"] = {"state": {}}
@@ -128,7 +131,7 @@ def test_cleaning_keeps_exact_text_and_nothing_else():
     cleaned = notebook_form.clean(notebook)
     assert notebook == before
     assert cleaned["cells"][2]["outputs"] == [
-        {**shown, "data": {"text/plain": ["<Figure>"]}, "metadata": {}, "execution_count": None},
+        {**shown, "data": {"text/plain": ["<Figure>"]}, "metadata": {}, "execution_count": 2},
         printed("42\n"),
     ]
     assert [c.get("id") for c in cleaned["cells"]] == [c["id"] for c in before["cells"]]

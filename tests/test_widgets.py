@@ -61,7 +61,7 @@ class Comm:
         return content, [torch.from_numpy(np.frombuffer(b, np.float32).copy()) for b in buffers or []]
 
 
-# ---- what is shown ------------------------------------------------------------------------------------------
+# ---- what is shown ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -70,7 +70,8 @@ def test_the_bundle_serves_a_kernel_a_page_and_a_printout(kind):
     data, _ = widget._repr_mimebundle_()
     assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == widget.model_id
     page = re.fullmatch(
-        rf'<{kind} src="({kind}-[0-9a-f]{{10}})"><img alt="([^"]+)" src="data:image/png;base64,([^"]+)"></{kind}>',
+        rf'<{kind} src="({kind}-[0-9a-f]{{10}})">'
+        rf'<img alt="([^"]+)" src="data:image/png;base64,([^"]+)"></{kind}>',
         data["text/html"],
     )
     assert page[1] == widget.file_name
@@ -136,7 +137,7 @@ def test_points_off_the_map_are_left_out_and_many_are_thinned():
     assert make_map(points=points[1:]).meta["start"]["z"] == [0, 0]  # the first is off the map
 
 
-# ---- what the kernel answers --------------------------------------------------------------------------------
+# ---- what the kernel answers -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -186,7 +187,7 @@ def test_the_explorer_keeps_its_own_copy_of_the_network():
     assert model.training and all(parameter.requires_grad for parameter in model.parameters())
 
 
-# ---- what the website gets ----------------------------------------------------------------------------------
+# ---- what the website gets -------------------------------------------------------------------------------
 
 
 def test_the_name_is_the_contents():
@@ -217,7 +218,7 @@ def test_only_a_site_build_writes_files(kind, suffixes, tmp_path, monkeypatch):
     assert set(stored["files"].values()) == networks
 
 
-# ---- what is refused ----------------------------------------------------------------------------------------
+# ---- what is refused -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

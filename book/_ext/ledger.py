@@ -22,7 +22,9 @@ LABEL = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 FENCE = re.compile(r"(?P<mark>`{3,}|~{3,}|:{3,})\s*(?:\{(?P<directive>[\w:-]+)\})?")
 DOLLARS = re.compile(r"\$\$(?P<latex>.+?)\$\$(?:[ \t]*\((?P<label>[^()\s]+)\))?", re.DOTALL)
 OPTION = re.compile(r":(label|name):\s*(\S+)\s*$", re.MULTILINE)
-UNLABELLED_NUMBER = re.compile(r"\\tag\b|\\begin\{(equation|align|gather|multline|eqnarray|alignat|flalign)\}")
+UNLABELLED_NUMBER = re.compile(
+    r"\\tag\b|\\begin\{(equation|align|gather|multline|eqnarray|alignat|flalign)\}"
+)
 VERBATIM = {"code", "code-block", "code-cell", "sourcecode", "literalinclude", "raw", "parsed-literal"}
 
 
@@ -203,7 +205,9 @@ def test_claims(path: Path, root: Path) -> tuple[list[Claim], list[str]]:
                 visit(node.body, f"{prefix}::{node.name}", above + node.decorator_list)
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
                 marks = above + node.decorator_list
-                equations = [mark for mark in marks if isinstance(mark, ast.Call) and is_mark(mark, "equation")]
+                equations = [
+                    mark for mark in marks if isinstance(mark, ast.Call) and is_mark(mark, "equation")
+                ]
                 if equations:
                     seen.update(equations)
                     claim(node, f"{prefix}::{node.name}", marks, equations)
@@ -211,16 +215,22 @@ def test_claims(path: Path, root: Path) -> tuple[list[Claim], list[str]]:
     def claim(test, node_id: str, marks: list[ast.expr], equations: list[ast.Call]) -> None:
         does = (ast.get_docstring(test) or "").strip().split("\n")[0]
         if not does:
-            problems.append(f"{node_id} claims an equation and has no docstring: the ledger prints its first line")
+            problems.append(
+                f"{node_id} claims an equation and has no docstring: the ledger prints its first line"
+            )
         if any(is_mark(mark, kind) for mark in marks for kind in ("skip", "skipif", "xfail")):
-            problems.append(f"{node_id} claims an equation and may be skipped or fail: then nothing checks it")
+            problems.append(
+                f"{node_id} claims an equation and may be skipped or fail: then nothing checks it"
+            )
         for mark in equations:
             stated = {keyword.arg: keyword.value for keyword in mark.keywords}
             values = [*mark.args, *stated.values()]
             if (
                 not mark.args
                 or set(stated) - {"tolerance"}
-                or not all(isinstance(value, ast.Constant) and isinstance(value.value, str) for value in values)
+                or not all(
+                    isinstance(value, ast.Constant) and isinstance(value.value, str) for value in values
+                )
             ):
                 problems.append(
                     f"{node_id}: equation(...) takes labels, and tolerance=, as plain strings: {ast.unparse(mark)}"

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
-from ledger import Claim, Equation, Ledger, read
-from repository import source_link
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
+
+from ledger import Claim, Equation, Ledger, read
+from repository import source_link
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,9 @@ def _entry(app, docname: str, equation: Equation, claims: list[Claim]) -> nodes.
         detail = nodes.paragraph("", "", where, classes=["ledger-test"])
         tolerance = nodes.paragraph("", f"Tolerance: {claim.tolerance}", classes=["ledger-test"])
         tests += nodes.list_item("", nodes.paragraph("", claim.does), detail, tolerance)
-    return nodes.container("", name, formula, tests, classes=["ledger-entry"], ids=[f"ledger-{equation.label}"])
+    return nodes.container(
+        "", name, formula, tests, classes=["ledger-entry"], ids=[f"ledger-{equation.label}"]
+    )
 
 
 def forget(app, env, docname):

@@ -14,9 +14,10 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
-from repository import repository
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
+
+from repository import repository
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Page(HTMLParser):
             self.problems.append(f"<{tag}> loads {address[:120]} from another host")
         if CSS_REMOTE.search(values.get("style", "")):
             self.problems.append(f"the style of a <{tag}> loads from another host")
-        if tag == "img":
+        if tag == "img" and "logo__image" not in values.get("class", ""):  # the logo's name stands beside it
             alt = " ".join(values.get("alt", "").split())
             if not alt or A_PATH.fullmatch(alt):
                 self.problems.append(
@@ -96,7 +97,9 @@ class Page(HTMLParser):
         if self._error_output is not None:
             self._error_output.append(data)
         if self._in_style and CSS_REMOTE.search(data):
-            self.problems.append(f"a style sheet in the page loads {CSS_REMOTE.search(data).group()[:120]}")
+            self.problems.append(
+                f"a style sheet in the page loads {CSS_REMOTE.search(data).group()[:120]} from another host"
+            )
 
 
 def read_page(html: str) -> Page:
@@ -136,6 +139,7 @@ def drop_thebe(app):
 def set_theme(app, config):
     """Set the name beside the logo; the repository and the Colab button where the address is known, else neither."""
     options = config.html_theme_options
+    options["navbar_persistent"] = []  # the sidebar holds the one search field
     options["logo"] = {"text": config.html_title, "alt_text": ""}
     known = repository(ROOT)
     if known:
@@ -151,6 +155,7 @@ def add_static(app):
         raise ExtensionError("book/_static/vendor is not filled: npm ci && node book/_ext/vendor.mjs")
     app.config.html_static_path.append(str(ROOT / "book/_static"))
     app.add_css_file("book.css", priority=900)
+    app.add_js_file("book.js", type="module")
     explorer = ROOT / "src/imagegen/explorer.js"
     if explorer.is_file():
         app.config.html_static_path.append(str(explorer))
@@ -167,23 +172,26 @@ def run_again(app, env, added, changed, removed):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     build = Path(app.outdir).parent
     stamp = build / ".package"
-    before = stamp.read_text() if stamp.is_file() else None
-    if before == digest.hexdigest():
+    if stamp.is_file() and stamp.read_text() == digest.hexdigest():
         return []
-    if before is not None:
+    if (build / ".jupyter_cache").is_dir():
         log.info("the package or its results have changed: the notebooks run again")
-        shutil.rmtree(build / ".jupyter_cache", ignore_errors=True)
+        shutil.rmtree(build / ".jupyter_cache")
     stamp.write_text(digest.hexdigest())
     return [page for page in env.found_docs if "kernelspec" in env.metadata.get(page, {})]
 
 
 def dress_page(app, pagename, templatename, context, doctree):
     """Load the explorers' module where a page holds one; leave out the state of Jupyter widgets."""
-    context["script_files"] = [
+    scripts = context.get("script_files", [])
+    scripts[:] = [
         script
-        for script in context.get("script_files", [])
+        for script in scripts
         if "jupyter.widget" not in str(getattr(script, "attributes", {}).get("type", ""))
     ]
+    if not pagename.startswith("book/") or not app.env.doc2path(pagename).endswith(".ipynb"):
+        buttons = context.get("header_buttons", [])  # Colab opens notebooks only
+        buttons[:] = [button for button in buttons if button.get("label") != "launch-buttons"]
     if any(f"<{tag}" in context.get("body", "") for tag in WIDGETS):
         app.add_js_file("explorer.js", type="module")
 
@@ -196,7 +204,9 @@ def check_site(app, exception):
     problems: list[str] = []
     wanted: set[Path] = set()
     pages = [out / f"{name}.html" for name in sorted(app.env.found_docs)]
-    pages += [page for page in (out / "search.html", out / "genindex.html", out / "index.html") if page.is_file()]
+    pages += [
+        page for page in (out / "search.html", out / "genindex.html", out / "index.html") if page.is_file()
+    ]
     for path in pages:
         page = read_page(path.read_text("utf-8"))
         found = list(page.problems)

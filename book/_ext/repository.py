@@ -22,7 +22,9 @@ def repository(root: Path, environ: dict[str, str] | None = None) -> tuple[str, 
         own = env.get("GITHUB_REF_NAME") if env.get("GITHUB_REF_TYPE") == "branch" else ""
         return _plain(f"{env['GITHUB_SERVER_URL']}/{env['GITHUB_REPOSITORY']}"), branch or own or "main"
     if address := env.get("CI_PROJECT_URL"):
-        return _plain(address), branch or env.get("CI_COMMIT_BRANCH") or env.get("CI_DEFAULT_BRANCH") or "main"
+        return _plain(address), branch or env.get("CI_COMMIT_BRANCH") or env.get(
+            "CI_DEFAULT_BRANCH"
+        ) or "main"
     address = _plain(_git(root, "remote", "get-url", "origin"))
     if re.fullmatch(rf"https://({'|'.join(map(re.escape, FORGES))})/[\w.-]+/[\w./-]+", address):
         head = _git(root, "rev-parse", "--abbrev-ref", "origin/HEAD").removeprefix("origin/")

@@ -163,7 +163,11 @@ class ResultsDirective(Directive):
         made: list[nodes.Node] = []
         for result in results:
             rows = [
-                [metric_name(metric), f"{number(entry['value'])} {entry.get('unit', '')}".strip(), protocol(entry)]
+                [
+                    metric_name(metric),
+                    f"{number(entry['value'])} {entry.get('unit', '')}".strip(),
+                    protocol(entry),
+                ]
                 for metric, entry in result["metrics"].items()
             ]
             section = nodes.section("", nodes.title("", result["name"]))

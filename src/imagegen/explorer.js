@@ -112,13 +112,14 @@ function painter(canvas, [channels, height, width]) {
 }
 
 /** Returns ask(event): run `work(event)`, never twice at once. What is asked meanwhile waits, and the latest wins:
- *  a slow network then lags by one picture, not by a queue of them. */
-function latestWins(work, failed) {
+ *  a slow network then lags by one picture, not by a queue of them. `busy` is told when it begins and ends. */
+function latestWins(work, failed, busy) {
   let running = false, waiting = null;
   return async event => {
     waiting = { event };
     if (running) return;
     running = true;
+    busy(true);
     try {
       while (waiting) {
         const { event: now } = waiting;
@@ -130,6 +131,7 @@ function latestWins(work, failed) {
       failed(error);
     } finally {
       running = false;
+      busy(false);
     }
   };
 }
@@ -174,7 +176,8 @@ function frame(element, kind, note) {
   const drawn = (event, detail) =>
     element.dispatchEvent(new CustomEvent('imagegen-drawn', { bubbles: true, detail: { t0: event?.timeStamp, t1: performance.now(), ...detail } }));
   const failed = error => say(`Could not draw this image: ${error?.message ?? error}`, true);
-  return { live, status, say, drawn, failed };
+  const busy = on => element.toggleAttribute('drawing', on);
+  return { live, status, say, drawn, failed, busy };
 }
 
 function checked(pixels, shape) {
@@ -185,7 +188,7 @@ function checked(pixels, shape) {
 }
 
 // ----------------------------------------------------------------------------------------------------- latent map
-/** meta: {shape: [C, H, W], latent_dim, limit, start: {z, pixels}, points: [[x, y, class]], classes, description};
+/** meta: {shape: [C, H, W], latent_dim, limit, start: {z, pixels}, points: [[x, y, class]], classes};
  *  `background`: address of the decoded grid, shown behind the points when asked. */
 export function mountLatentMap(element, meta, backend, background) {
   const { shape, limit, classes } = meta, points = meta.points ?? [];
@@ -260,14 +263,14 @@ export function mountLatentMap(element, meta, backend, background) {
     sliders.forEach((slider, d) => slider.show(z[d]));
     pad.setAttribute('aria-valuenow', z[0].toFixed(2));
     pad.setAttribute('aria-valuetext', text);
-    out.setAttribute('aria-label', `${meta.description}, decoded at ${text}`);
+    out.setAttribute('aria-label', `Generated image, decoded at ${text}`);
   }
   const draw = latestWins(async event => {
     const at = z.slice(), pixels = checked(await backend.decode(at, ui.say), shape);
     paint(pixels);
     ui.say(backend.running);
     ui.drawn(event, { z: at, pixels });
-  }, ui.failed);
+  }, ui.failed, ui.busy);
   function changed(event) {
     for (let d = 0; d < z.length; d++) z[d] = clamp(z[d], -limit, limit);
     show();
@@ -302,7 +305,7 @@ export function mountLatentMap(element, meta, backend, background) {
 }
 
 // ------------------------------------------------------------------------------------------------- image explorer
-/** meta: {shape, latent_dim, limit, images: [{alt, pixels}], dims, kl, start: {z, log_var, pixels}, description}. */
+/** meta: {shape, latent_dim, limit, images: [{alt, pixels}], dims, kl, start: {z, log_var, pixels}}. */
 export function mountImageExplorer(element, meta, backend) {
   const { shape, limit, dims } = meta, [channels, height, width] = shape, cells = height * width;
   const ui = frame(element, 'images', backend.note('Pick an image or draw one, then move the sliders.'));
@@ -449,7 +452,7 @@ export function mountImageExplorer(element, meta, backend) {
   function show() {
     dims.forEach((d, k) => { sliders[k].show(z[d]); sliders[k].mark(encoded[d]); });
     const moved = dims.filter(d => z[d] !== encoded[d]).map(d => `z[${d}] ${z[d].toFixed(2)}`);
-    out.setAttribute('aria-label', `${meta.description}, decoded from the input's latent${moved.length ? ` with ${moved.join(', ')}` : ''}`);
+    out.setAttribute('aria-label', `Generated image, decoded from the input's latent${moved.length ? ` with ${moved.join(', ')}` : ''}`);
   }
   function showPrice() { // KL(N(mean, exp log_var) || N(0, I)): what this image costs to send, in nats
     let nats = 0;
@@ -473,7 +476,7 @@ export function mountImageExplorer(element, meta, backend) {
     if (!quiet) ui.say(backend.running);
     quiet = false;
     ui.drawn(event, { z: at, pixels, input: input.slice(), mean: encoded.slice(), logVar: logVar.slice() });
-  }, error => { stale = true; ui.failed(error); }); // the next move tries both again
+  }, error => { stale = true; ui.failed(error); }, ui.busy); // the next move tries both again
   function inputChanged(event) {
     paintSheet(input);
     stale = true;

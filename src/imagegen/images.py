@@ -1,7 +1,6 @@
-"""The range contract: uint8 at rest, float32 in [-1, 1] of shape (B, C, H, W) in use; and grids, load, save."""
+"""The range contract: uint8 at rest, float32 in [-1, 1] (B, C, H, W) in use. Also grids, load and save."""
 
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -95,19 +94,22 @@ def save(image: Tensor, path: str | os.PathLike) -> None:
     path = Path(path)
     pixels = image.permute(1, 2, 0).cpu().numpy()
     picture = Image.fromarray(pixels[..., 0] if image.shape[0] == 1 else pixels)
-    handle, temporary = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
-    os.close(handle)
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")  # not mkstemp, whose files only the owner reads
     try:
         picture.save(temporary)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | os.PathLike) -> Tensor:
-    """Return the image file at `path` as uint8 (C, H, W): C is 1 for a grey picture, else 3."""
+    """Return the image file at `path` as uint8 (C, H, W): C is 1 for a grey picture, else 3.
+
+    Raises: ValueError: more than 8 bits a channel, which would be cut off at 255.
+    """
     with Image.open(path) as picture:
-        grey = picture.mode in ("1", "L", "I;16", "LA")
+        if picture.mode[0] in "IF":
+            raise ValueError(f"{path} has mode {picture.mode}, expected 8 bits a channel")
+        grey = picture.mode in ("1", "L", "LA")
         pixels = np.array(picture.convert("L" if grey else "RGB"))
     return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()

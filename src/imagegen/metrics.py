@@ -14,14 +14,17 @@ def importance_weighted_nll(log_weight: Callable[[Tensor, int], Tensor], x: Tens
     Args: log_weight: (x, k) -> (k, B) nats, k fresh draws of log p(x, z) - log q(z | x). x: (B, ...).
         chunk: draws taken at once, which bounds the memory and changes nothing else.
     Returns: (B,) nats.
-    Raises: ValueError: n_samples or chunk is less than 1.
+    Raises: ValueError: n_samples or chunk is less than 1, or log_weight gives another shape.
     Source: Burda, Grosse and Salakhutdinov 2016, arXiv:1509.00519, section 5.
     """
     if n_samples < 1 or chunk < 1:
         raise ValueError(f"n_samples is {n_samples} and chunk is {chunk}, expected at least 1")
     total = torch.full((len(x),), -math.inf, device=x.device)
     for start in range(0, n_samples, chunk):
-        log_weights = log_weight(x, min(chunk, n_samples - start))
+        k = min(chunk, n_samples - start)
+        log_weights = log_weight(x, k)
+        if log_weights.shape != (k, len(x)):
+            raise ValueError(f"log_weight gave {tuple(log_weights.shape)}, expected (k, B) = {(k, len(x))}")
         total = torch.logaddexp(total, torch.logsumexp(log_weights, dim=0))
     return math.log(n_samples) - total
 
@@ -64,6 +67,6 @@ def psnr(x: Tensor, y: Tensor, *, span: float) -> Tensor:
 
 def standard_error(values: Tensor) -> float:
     """Return the standard error of the mean of values (N,), N >= 2: how far a Monte Carlo mean is to be trusted."""
-    if len(values) < 2:
-        raise ValueError(f"a standard error needs at least 2 values, got {len(values)}")
+    if values.dim() != 1 or len(values) < 2:
+        raise ValueError(f"expected values of shape (N,) with N >= 2, got {tuple(values.shape)}")
     return (values.double().std() / math.sqrt(len(values))).item()

@@ -20,6 +20,14 @@ def _same_shape(**tensors: Tensor) -> None:
         )
 
 
+def _within_unit(target: Tensor) -> None:
+    low, high = target.aminmax()
+    if not (low >= 0 and high <= 1):  # so put, NaN is refused too
+        raise ValueError(
+            f"target spans [{low.item():g}, {high.item():g}], expected [0, 1]: use images.to_unit"
+        )
+
+
 def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
     """Return -log p(target) under independent Bernoullis: the cross-entropy, summed over an image's pixels.
 
@@ -29,11 +37,7 @@ def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
     Raises: ValueError: the shapes differ, or a target leaves [0, 1].
     """
     _same_shape(logits=logits, target=target)
-    low, high = target.aminmax()
-    if low < 0 or high > 1:
-        raise ValueError(
-            f"target spans [{low.item():g}, {high.item():g}], expected [0, 1]: use images.to_unit"
-        )
+    _within_unit(target)
     return binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
 
 
@@ -41,7 +45,9 @@ def bernoulli_entropy(target: Tensor) -> Tensor:
     """Return the entropy of independent Bernoullis with means `target`: the least value `bernoulli_nll` can take.
 
     Args: target: (B, ...) in [0, 1]. Returns: (B,) nats, >= 0; zero only for black and white images.
+    Raises: ValueError: a target leaves [0, 1].
     """
+    _within_unit(target)
     return (torch.special.entr(target) + torch.special.entr(1 - target)).flatten(1).sum(1)
 
 
@@ -69,7 +75,7 @@ def gaussian_kl_per_dim(mean: Tensor, log_var: Tensor) -> Tensor:
     Source: Kingma and Welling 2014, arXiv:1312.6114, appendix B.
     """
     _same_shape(mean=mean, log_var=log_var)
-    return 0.5 * (mean.square() + log_var.exp() - 1.0 - log_var)
+    return 0.5 * (mean.square() + log_var.expm1() - log_var)  # expm1(a) = exp(a) - 1, and stays exact near 0
 
 
 def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
@@ -120,8 +126,11 @@ def log_importance_weight(nll: Tensor, z: Tensor, mean: Tensor, log_var: Tensor)
 
     Args: nll: (...) nats, -log p(x | z). z: (..., D), drawn from q. mean, log_var: of q, broadcastable to z.
     Returns: (...) nats.
+    Raises: ValueError: nll and z differ in their leading shape.
     Source: Burda, Grosse and Salakhutdinov 2016, arXiv:1509.00519, equation 7.
     """
+    if nll.shape != z.shape[:-1]:
+        raise ValueError(f"nll {tuple(nll.shape)} and z {tuple(z.shape)} differ before the last dimension")
     zero = torch.zeros((), dtype=z.dtype, device=z.device)
     return -nll + gaussian_log_density(z, zero, zero) - gaussian_log_density(z, mean, log_var)
 
@@ -181,7 +190,7 @@ def implied_likelihood(kind: str, *, n_pixels: int, n_latents: int, reconstructi
     no factor 1/2), half of it ("half squared error"), or the cross-entropy ("bernoulli").
     A squared error with weight a is a * 2 v times the Gaussian NLL of variance v; so beta = KL's weight / (a 2 v).
     Args: variance: v of the Gaussian with which `beta` is stated (1 for "N(x; mu, I)").
-    Raises: ValueError: an unknown kind or reduction, a size or weight that is not positive.
+    Raises: ValueError: an unknown kind or reduction, a size or weight that is not positive, a negative kl_weight.
     """
     factor = {"squared error": 2.0, "half squared error": 1.0, "bernoulli": None}
     if kind not in factor:
@@ -195,6 +204,8 @@ def implied_likelihood(kind: str, *, n_pixels: int, n_latents: int, reconstructi
     for name, value in sizes.items():
         if value <= 0:
             raise ValueError(f"{name} is {value}, expected a positive number")
+    if kl_weight < 0:
+        raise ValueError(f"kl_weight is {kl_weight}, expected at least 0")
     for name, reduction in (("reconstruction", reconstruction), ("kl", kl)):
         if reduction not in ("sum", "mean"):
             raise ValueError(f"{name} is reduced by {reduction!r}, expected 'sum' or 'mean'")

@@ -93,6 +93,7 @@ def save(model: nn.Module, described: dict[str, Any], *, folder: Path | str = FO
         "sha256": hashlib.sha256(content).hexdigest(),
         "licence": LICENCE,
     }
+    finished = json.loads(json.dumps(finished))  # as it will be read: tuples are lists
     path = Path(folder) / f"{finished['name']}.safetensors"
     if path.with_suffix(".json").exists():
         old = card(finished["name"], folder=folder)

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import math
+import multiprocessing
 import os
 import sys
 import time
@@ -23,7 +24,7 @@ class NonFiniteLoss(RuntimeError):
     """A term of the loss was NaN or infinite. Attributes: step (counted from 0), term, value."""
 
     def __init__(self, step: int, term: str, value: float):
-        super().__init__(f"step {step}: the term {term!r} is {value}; training stopped at the first such")
+        super().__init__(f"step {step}: the term {term!r} is {value}; training stopped there")
         self.step, self.term, self.value = step, term, value
 
 
@@ -272,13 +273,15 @@ class Session:
             seconds, cpu_seconds = state["seconds"], state["cpu_seconds"]
             fabric.print(f"going on from step {first} of {self.n_steps} ({self.folder})")
         begun, cpu_begun, saved = time.perf_counter(), time.process_time(), time.perf_counter()
-        done = first
+        done, parent = first, multiprocessing.parent_process()
 
         def on_log(entry: dict[str, float]) -> bool:
             nonlocal saved, done
             done = int(entry["step"])
             history.append(entry)
             fabric.log_dict({k: v for k, v in entry.items() if k != "step"}, step=done)
+            if parent and not parent.is_alive():  # killed: whoever starts it again must not meet this process
+                raise SystemExit("the process that started this training is gone")
             late = self.deadline is not None and time.time() > self.deadline
             shared = torch.tensor([float(late), time.process_time() - cpu_begun], device=fabric.device)
             stop, cpu = fabric.all_reduce(shared, reduce_op="sum").tolist()  # all processes stop at one step

@@ -14,7 +14,7 @@ from imagegen.layers import DenseResidualBlock, ResidualBlock, downsample, upsam
 class VAEConfig:
     """The sizes of a VAE. `network` "conv": convolutions around a dense middle, for images; "mlp": dense layers alone.
 
-    width: channels at half resolution; twice as many at a quarter. blocks: residual blocks of convolutions, at a quarter.
+    width: channels at half resolution; twice as many at a quarter. blocks: residual blocks of convolutions, there.
     neck: channels that enter the dense middle. hidden: units of every dense layer. dense_blocks: residual blocks of
     dense layers, in encoder and in decoder. dropout: share of units dropped inside those while training.
     The MLP has no use for width, blocks and neck.

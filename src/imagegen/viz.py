@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from imagegen.images import grid
+from imagegen.images import grid, to_uint8
 
 INK = "#808080"  # contrast of about 4:1 on white and 5:1 on near-black
 # Okabe and Ito's colours, which colour-blind readers tell apart, without black; chosen to read on both themes
@@ -37,29 +37,30 @@ def figure(
     rows: int = 1, columns: int = 1, *, size: tuple[float, float] | None = None, **kwargs
 ) -> tuple[Figure, np.ndarray | Axes]:
     """Return a figure in the book's style and its axes, as `plt.subplots` does; size in inches."""
-    with plt.rc_context(STYLE):
+    # Not rc_context: the first figure starts the notebook's backend, and what that sets must outlast this call.
+    before = {key: plt.rcParams[key] for key in STYLE}
+    plt.rcParams.update(STYLE)
+    try:
         return plt.subplots(rows, columns, figsize=size or (3.4 * columns + 0.4, 2.6 * rows + 0.2), **kwargs)
+    finally:
+        plt.rcParams.update(before)
 
 
 def show_images(
     images: Tensor, *, columns: int = 8, title: str = "", ax: Axes | None = None, scale: float = 0.55
 ) -> Figure:
-    """Return a figure of images (N, C, H, W), uint8 or float in [-1, 1], as a grid; scale: inches an image."""
-    sheet = grid(images.detach().cpu(), columns)
-    if sheet.is_floating_point():
-        sheet = (sheet + 1) / 2
+    """Return a figure of images (N, C, H, W), uint8 or float in [-1, 1], as a grid; scale: inches an image.
+
+    Raises: ValueError: a float leaves [-1, 1], or the shape is not (N, C, H, W).
+    """
+    images = images.detach().cpu()
+    sheet = grid(to_uint8(images) if images.is_floating_point() else images, columns)
     pixels = sheet.permute(1, 2, 0).numpy()
     if ax is None:
         across = min(columns, len(images))
         down = -(-len(images) // columns)
         _, ax = figure(size=(scale * across + 0.2, scale * down + (0.4 if title else 0.2)))
-    ax.imshow(
-        pixels.squeeze(),
-        cmap="gray",
-        vmin=0,
-        vmax=255 if pixels.dtype == np.uint8 else 1,
-        interpolation="nearest",
-    )
+    ax.imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     ax.set_axis_off()
     ax.set_title(title, color=INK)
     return ax.figure

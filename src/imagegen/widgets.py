@@ -109,9 +109,9 @@ class _Explorer(anywidget.AnyWidget):
         bundle = super()._repr_mimebundle_(**kwargs)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         picture = f'<img alt="{html.escape(self._alt)}" src="{self.picture}">'
-        page = f'<{self.kind} src="{self.file_name}">{picture}</{self.kind}>'
-        text = f"{type(self).__name__}({self.file_name!r})"
-        return {**data, "text/html": page, "text/plain": text}, metadata
+        data["text/html"] = f'<{self.kind} src="{self.file_name}">{picture}</{self.kind}>'
+        data["text/plain"] = f"{type(self).__name__}({self.file_name!r})"
+        return data, metadata
 
 
 class LatentMap(_Explorer):
@@ -166,7 +166,6 @@ class LatentMap(_Explorer):
             "start": {"z": self._start[0].tolist(), "pixels": _packed(self.decode(self._start)[0])},
             "points": self._points,
             "classes": self._classes,
-            "description": "Generated image",
         }
         edge = axis[-1].item()
         alt = (
@@ -230,7 +229,6 @@ class ImageExplorer(_Explorer):
         shown = self._x[:_STRIP]
         pixels = _levels(images.to_unit(shown))
         limit = min(max(3.0, (2 * mean[:, dims].abs().max()).ceil().item() / 2), 6.0)
-        choices = zip(self._names, images.to_unit(shown), strict=True)
         start = {
             "z": mean[0].tolist(),
             "log_var": log_var[0].tolist(),
@@ -239,11 +237,12 @@ class ImageExplorer(_Explorer):
         meta = {
             "latent_dim": mean.shape[1],
             "limit": limit,
-            "images": [{"alt": alt, "pixels": _packed(p)} for alt, p in choices],
+            "images": [
+                {"alt": alt, "pixels": _packed(p)} for alt, p in zip(self._names, images.to_unit(shown))
+            ],
             "dims": dims,
             "kl": [round(kl[d].item(), 4) for d in dims],
             "start": start,
-            "description": "Generated image",
         }
         # The static picture: images, their reconstructions, and a row for each slider moved from end to end.
         n = min(12, len(shown))
@@ -271,9 +270,8 @@ def _check_labels(labels: Tensor | None, classes: Sequence[str] | None, n: int) 
 
 
 def _floats(x: Tensor) -> Tensor:
-    if x.dtype == torch.uint8:
-        return images.to_float(x)
-    return images.to_float(images.to_uint8(x))  # raises outside of [-1, 1]; the page holds 256 levels
+    """Return images as float, of the 256 levels that the page holds. Raises outside of [-1, 1]."""
+    return images.to_float(x if x.dtype == torch.uint8 else images.to_uint8(x))
 
 
 def _levels(pixels: Tensor) -> Tensor:
@@ -296,7 +294,6 @@ def _thin(points: Tensor, labels: Tensor | None, limit: float) -> list[list[floa
 
 
 def _png(picture: Tensor) -> bytes:
-    pixels = picture.permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "png", optimize=True)
+    Image.fromarray(picture.permute(1, 2, 0).squeeze(-1).numpy()).save(buffer, "png", optimize=True)
     return buffer.getvalue()

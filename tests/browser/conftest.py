@@ -51,7 +51,7 @@ def open_page(browser) -> Iterator[Callable]:
         page = context.new_page()
         watch = harness.Watch(page)
         page.goto(url, wait_until="load")
-        page.wait_for_timeout(100)
+        harness.wait_ready(page)
         page.evaluate(harness.LISTEN)
         return page, watch
 

@@ -123,7 +123,7 @@ class Watch:
             route.continue_()
 
 
-# ---- the page of explorers ---------------------------------------------------------------------------------
+# ---- the page of explorers -------------------------------------------------------------------------------
 
 
 def _tiny(latent_dim: int) -> torch.nn.Module:
@@ -218,7 +218,7 @@ def _write(path: Path, body: str) -> None:
     )
 
 
-# ---- driving an explorer -----------------------------------------------------------------------------------
+# ---- driving an explorer ---------------------------------------------------------------------------------
 
 # Every drawing of an explorer is told by an event; these scripts keep them in window.drawn, newest last.
 LISTEN = """() => {
@@ -230,13 +230,19 @@ LISTEN = """() => {
 }"""
 
 
+def wait_ready(page, timeout: float = 30_000) -> None:
+    """Wait until every explorer of the page is there to be used, or has said why it is not."""
+    page.wait_for_function(
+        "[...document.querySelectorAll('latent-map, image-explorer')].every(e => e.shadowRoot)",
+        timeout=timeout,
+    )
+
+
 def wait_drawn(page, more_than: int, timeout: float = 30_000) -> dict:
-    """Wait until more drawings than that have been made, and the network rests; return the newest."""
-    page.wait_for_function("n => window.drawn.length > n", arg=more_than, timeout=timeout)
-    count = -1
-    while count != (now := page.evaluate("window.drawn.length")):
-        count = now
-        page.wait_for_timeout(60)
+    """Wait until more drawings than that have been made, and the explorers rest; return the newest."""
+    page.wait_for_function(
+        "n => window.drawn.length > n && !document.querySelector('[drawing]')", arg=more_than, timeout=timeout
+    )
     return page.evaluate("window.drawn.at(-1)")
 
 

@@ -34,8 +34,9 @@ def _drag(page, tag: str, target: str) -> list[float]:
     box = spot.bounding_box()
     centre_x, centre_y, radius = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, box["width"] * 0.4
     page.mouse.move(centre_x, centre_y)
+    n = harness.count_drawn(page)
     page.mouse.down()  # loads runtime and network: not counted
-    harness.wait_drawn(page, harness.count_drawn(page) - 1)
+    harness.wait_drawn(page, n)
     before = harness.count_drawn(page)
     for i in range(MOVES):
         n = harness.count_drawn(page)
@@ -55,9 +56,7 @@ def measure() -> dict:
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             harness.Watch(page)
             page.goto(address)
-            page.wait_for_function(
-                "document.querySelector('image-explorer').shadowRoot?.querySelector('.easel')"
-            )
+            harness.wait_ready(page)
             page.evaluate(harness.LISTEN)
             for tag, target, what in (
                 ("latent-map", ".pad", "dragging on the latent map: one decoding"),
@@ -74,15 +73,14 @@ def measure() -> dict:
                         "detail": f"{what}; {name}",
                     }
         version = browser.version
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=harness.ROOT, capture_output=True, text=True
-    ).stdout
+    git = ["git", "-C", os.fspath(harness.ROOT), "rev-parse", "--verify", "--quiet", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or None
     return {
         "name": "bench-widget",
         "kind": "benchmark",
         "recipe": None,
         "seed": None,
-        "commit": commit.strip(),
+        "commit": commit,
         "device": f"Chromium {version}, headless, {os.cpu_count()} CPU cores, {platform.machine()}",
         "torch": torch.__version__,
         "seconds": round(time.time() - began, 1),

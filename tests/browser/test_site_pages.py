@@ -51,7 +51,8 @@ def test_no_page_is_wider_than_a_phone(path, site_address, open_page):
     page, _ = open_page(f"{site_address}{path}", width=390, height=844, touch=True)
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(300)
-    wide = """() => [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > 391)
+    wide = """() => [...document.querySelectorAll('main *')]
+      .filter(e => e.getBoundingClientRect().right > 391)
       .slice(0, 5).map(e => `${e.localName}.${e.className}`)"""
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, page.evaluate(wide)
 

@@ -1,0 +1,32 @@
+"""What every benchmark hands back: a record in the shape of book/results/*.json, and the claims it checks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from imagegen.pretrained import provenance
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A measured value that is to stay at or below a limit. value None: it was never reached."""
+
+    text: str
+    value: float | None
+    limit: float
+
+    @property
+    def met(self) -> bool:
+        return self.value is not None and self.value <= self.limit
+
+    def __str__(self) -> str:
+        value = "never" if self.value is None else f"{self.value:.3g}"
+        return f"{'met' if self.met else 'MISSED'}: {self.text}: {value} (limit {self.limit:g})"
+
+
+def make(name: str, *, seconds: float, metrics: dict[str, dict], seed: int | None = None) -> dict[str, Any]:
+    """Return a record: name, kind "benchmark", where it was measured, and metrics {name: value, unit, detail, n}."""
+    origin = provenance("cpu")
+    return {
+        "name": name, "kind": "benchmark", "recipe": None, "seed": seed, **origin,
+        "seconds": round(seconds, 1), "metrics": metrics,
+    }  # fmt: skip

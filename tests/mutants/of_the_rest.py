@@ -1,0 +1,275 @@
+"""The mutants of what a VAE stands on: ranges of images, data with a known answer, measures, and the recipe's loss."""
+
+from tests.mutants.mutant import OWN, Mutant
+
+TESTS = {
+    "images": ("tests/test_images.py",),
+    "data": ("tests/test_data.py", "tests/test_vae_derivation.py"),
+    "metrics": ("tests/test_metrics.py", "tests/test_vae_derivation.py"),
+    "recipes": ("tests/test_recipes.py",),
+}
+
+
+def _mutant(name: str, place: str, old: str, new: str, story: str, source: str = OWN, **more) -> Mutant:
+    file, function = place.split(".", 1)
+    return Mutant(name, file, function, old, new, story, source, more.pop("tests", TESTS[file]), **more)
+
+
+IMAGES = (
+    _mutant(
+        "images-left-in-zero-to-one", "images.to_float",
+        ".div_(127.5).sub_(1.0)", ".div_(255.0)",
+        "The images come in [0, 1] to code that expects [-1, 1]. Everything runs; the pictures are pale and a bias has "
+        "to be unlearnt.",
+        "https://github.com/bghira/SimpleTuner/pull/1722",
+        bug=9,
+    ),
+    _mutant(
+        "images-divided-by-128", "images.to_float",
+        ".div_(127.5)", ".div_(128.0)",
+        "Divided by 128, white becomes 0.992 and not 1: there and back, the levels shift.",
+    ),
+    _mutant(
+        "pixels-cut-and-not-rounded", "images.to_uint8",
+        ".mul(127.5).round()", ".mul(127.5)",
+        "Conversion to whole numbers cuts off the fraction. Half of the pixels come back one level darker.",
+    ),
+    _mutant(
+        "pixels-in-half-the-range", "images.to_uint8",
+        ".add(1.0).mul(127.5)", ".mul(0.5).add(0.5).mul(127.5)",
+        "Two conventions are mixed on the way out: the picture is right, but half as bright.",
+        "https://github.com/carpedm20/simulated-unsupervised-tensorflow/issues/25",
+    ),
+    _mutant(
+        "half-added-without-scaling", "images.to_unit",
+        "x.add(1.0).mul(0.5)", "x.add(0.5)",
+        "Code written for data in [-0.5, 0.5] adds a half. Here the values then span [-0.5, 1.5], and a cross-entropy "
+        "has no lowest value.",
+        "https://github.com/mlcommons/training/issues/721",
+        bug=9,
+    ),
+    _mutant(
+        "targets-not-scaled-at-all", "images.to_unit",
+        "x.add(1.0).mul(0.5)", "x.clamp(0, 1)",
+        "Values below 0 are cut off to satisfy the loss. All that was darker than the middle grey becomes black.",
+        "https://github.com/mikesj-public/convolutional_autoencoder/pull/9",
+        bug=9,
+    ),
+    _mutant(
+        "probabilities-shown-as-images", "images.from_unit",
+        "p.mul(2.0).sub(1.0)", "p.clone()",
+        "Probabilities in [0, 1] are shown as if they were in [-1, 1]: black turns into grey, and the picture looks "
+        "washed out.",
+        "https://github.com/bghira/SimpleTuner/pull/1722",
+        bug=9,
+    ),
+    _mutant(
+        "range-check-lets-nan-through", "images._check_range",
+        "if not (low - _SLACK <= smallest and largest <= high + _SLACK):",
+        "if smallest < low - _SLACK or largest > high + _SLACK:",
+        "Every comparison with NaN is false, so a check for 'too small or too large' lets NaN through.",
+    ),
+)  # fmt: skip
+
+DATA = (
+    _mutant(
+        "noise-variance-for-its-std", "data.LinearGaussian.sample",
+        "self.noise_std * noise", "self.noise_std**2 * noise",
+        "The noise is scaled by its variance and not by its standard deviation.",
+        equation="vae-linear-marginal",
+    ),
+    _mutant(
+        "sample-without-its-bias", "data.LinearGaussian.sample",
+        " + self.bias + self.noise_std", " + self.noise_std",
+        "The data are drawn around 0 and not around b.",
+        equation="vae-linear-marginal",
+    ),
+    _mutant(
+        "marginal-without-noise", "data.LinearGaussian.log_marginal",
+        "self.noise_std**2 * torch.eye", "1e-6 * torch.eye",
+        "The covariance of x is W W' alone, which has no inverse; a small number is added to the diagonal until the "
+        "factorisation stops failing, and the likelihood is of another model.",
+        equation="vae-linear-marginal",
+    ),
+    _mutant(
+        "marginal-std-for-variance", "data.LinearGaussian.log_marginal",
+        "self.noise_std**2 * torch.eye", "self.noise_std * torch.eye",
+        "The standard deviation is put on the diagonal where the variance belongs.",
+        equation="vae-linear-marginal",
+    ),
+    _mutant(
+        "posterior-forgets-the-prior", "data.LinearGaussian.posterior",
+        "precision = torch.eye(dim, dtype=self.weight.dtype) + ", "precision = ",
+        "The identity, which comes from the prior, is left out: this is least squares, and its latents are too far out.",
+        equation="vae-linear-posterior",
+    ),
+    _mutant(
+        "posterior-precision-with-the-std", "data.LinearGaussian.posterior",
+        "self.weight.T @ self.weight / self.noise_std**2", "self.weight.T @ self.weight / self.noise_std",
+        "The precision is divided by the standard deviation and not by the variance.",
+        equation="vae-linear-posterior",
+    ),
+    _mutant(
+        "posterior-mean-not-scaled", "data.LinearGaussian.posterior",
+        "@ covariance / self.noise_std**2, covariance", "@ covariance, covariance",
+        "The mean is written as M^-1 W'(x - b), as in a text whose M is s^2 times ours.",
+        equation="vae-linear-posterior",
+    ),
+    _mutant(
+        "posterior-not-centred", "data.LinearGaussian.posterior",
+        "(x - self.bias) @", "x @",
+        "The bias is not taken off before projecting: right for centred data, and for no other.",
+        equation="vae-linear-posterior",
+    ),
+    _mutant(
+        "covariance-the-other-way", "data.gaussian_2d",
+        "torch.linalg.cholesky(covariance).T", "torch.linalg.cholesky(covariance)",
+        "The factor L of a covariance L L' is applied from the wrong side: the points have covariance L' L.",
+    ),
+    _mutant(
+        "every-epoch-in-one-order", "data.Batches.at",
+        "self.seed * 1_000_003 + epoch", "self.seed * 1_000_003",
+        "The order of the images is drawn once, and every epoch sees the same batches.",
+    ),
+    _mutant(
+        "every-process-takes-the-same-images", "data.Batches.at",
+        "position * self.batch_size + self.rank * share", "position * self.batch_size",
+        "All processes read the first part of the batch: two graphics cards do the work of one.",
+    ),
+)  # fmt: skip
+
+METRICS = (
+    _mutant(
+        "nll-without-log-k", "metrics.importance_weighted_nll",
+        "return math.log(n_samples) - total", "return -total",
+        "The sum of the weights is not divided by their number: the likelihood seems to improve by log K.",
+        equation="vae-iwae",
+    ),
+    _mutant(
+        "nll-divided-by-the-chunk", "metrics.importance_weighted_nll",
+        "return math.log(n_samples) - total", "return math.log(chunk) - total",
+        "The samples come in chunks to save memory, and the sum over all is divided by the size of one.",
+        equation="vae-iwae",
+    ),
+    _mutant(
+        "nll-of-the-best-chunk", "metrics.importance_weighted_nll",
+        "torch.logaddexp(total,", "torch.maximum(total,",
+        "The chunks are not added: the best one is kept.",
+        equation="vae-iwae",
+    ),
+    _mutant(
+        "nll-as-mean-of-logarithms", "metrics.importance_weighted_nll",
+        "torch.logsumexp(log_weights, dim=0))", "log_weights.mean(0) + math.log(k))",
+        "Within a chunk the logarithms are averaged: the negative ELBO, sold as the likelihood.",
+        "https://github.com/arahuja/generative-tf/issues/1",
+        equation="vae-iwae",
+    ),
+    _mutant(
+        "nll-with-too-many-samples", "metrics.importance_weighted_nll",
+        "min(chunk, n_samples - start)", "chunk",
+        "The last chunk is drawn whole, so that more samples are added than are divided by.",
+        equation="vae-iwae",
+    ),
+    _mutant(
+        "active-by-second-moment", "metrics.active_units",
+        "means.var(dim=0) > threshold", "means.square().mean(dim=0) > threshold",
+        "The second moment replaces the variance: a latent that is the same for every image counts as in use if it is "
+        "not 0.",
+    ),
+    _mutant(
+        "active-over-the-latents", "metrics.active_units",
+        "means.var(dim=0) > threshold", "means.var(dim=1) > threshold",
+        "The variance is taken over the latents of an image, and not over the images.",
+    ),
+    _mutant(
+        "active-by-std", "metrics.active_units",
+        "means.var(dim=0) > threshold", "means.std(dim=0) > threshold",
+        "The standard deviation is compared with a threshold meant for the variance: dead latents count as in use.",
+    ),
+    _mutant(
+        "error-of-the-whole-batch", "metrics.mse",
+        "(x - y).square().flatten(1).mean(1)", "(x - y).square().mean().expand(len(x))",
+        "The error is averaged over the batch at once. A mean of PSNRs is not the PSNR of the mean.",
+    ),
+    _mutant(
+        "error-not-squared", "metrics.mse",
+        "(x - y).square().flatten(1).mean(1)", "(x - y).abs().flatten(1).mean(1)",
+        "The absolute error, under the name of the squared one.",
+    ),
+    _mutant(
+        "psnr-with-a-peak-of-one", "metrics.psnr",
+        "torch.log10(span**2 / mse(x, y))", "torch.log10(1 / mse(x, y))",
+        "Images in [-1, 1] are measured with a peak of 1, though their values span 2: 6 decibels too few.",
+        "https://github.com/kregmi/cross-view-image-synthesis/issues/38",
+        bug=32,
+    ),
+    _mutant(
+        "psnr-with-the-peak-of-the-image", "metrics.psnr",
+        "torch.log10(span**2 / mse(x, y))", "torch.log10(widest**2 / mse(x, y))",
+        "The largest value of the image at hand is taken as the peak. A dark image gets a lower figure for the same "
+        "error.",
+        "https://github.com/leftthomas/SRGAN/issues/153",
+        bug=32,
+    ),
+    _mutant(
+        "psnr-span-not-squared", "metrics.psnr",
+        "torch.log10(span**2 / mse(x, y))", "torch.log10(span / mse(x, y))",
+        "The peak enters without its square: invisible on images in [0, 1], wrong on all others.",
+    ),
+    _mutant(
+        "psnr-of-any-range", "metrics.psnr",
+        "if widest > span * (1 + 1e-3):", "if widest > 255:",
+        "Values of another range than the one stated are measured without a word.",
+        "https://github.com/cszn/KAIR/issues/170",
+        bug=32,
+    ),
+    _mutant(
+        "standard-error-that-is-the-deviation", "metrics.standard_error",
+        " / math.sqrt(len(values))", "",
+        "The spread of the values is given as the error of their mean. It does not fall with more samples, and a test "
+        "that trusts it passes with any result.",
+    ),
+    _mutant(
+        "standard-error-divided-by-n", "metrics.standard_error",
+        "math.sqrt(len(values))", "len(values)",
+        "Divided by n and not by its root: errors far too small, and a true result looks wrong.",
+    ),
+)  # fmt: skip
+
+RECIPES = (
+    _mutant(
+        "rate-as-a-mean-over-latents", "recipes.vae_terms",
+        "rate = rate_per_dim.sum(1)", "rate = rate_per_dim.mean(1)",
+        "The KL is averaged over the latents where the loss is put together: the terms are right and their balance is "
+        "not.",
+        "https://github.com/maxhodak/keras-molecules/issues/59",
+        bug=1, equation="vae-elbo",
+    ),
+    _mutant(
+        "rate-subtracted", "recipes.vae_terms",
+        "distortion + beta * penalty", "distortion - beta * penalty",
+        "The ELBO is reconstruction minus KL; its negative is distortion plus rate. Half of the signs are flipped.",
+        "https://github.com/EderSantana/gumbel/issues/3",
+        bug=2, equation="vae-elbo",
+    ),
+    _mutant(
+        "beta-on-the-distortion", "recipes.vae_terms",
+        "distortion + beta * penalty", "beta * distortion + penalty",
+        "Beta multiplies the reconstruction and not the KL: a warm-up then holds back the pictures.",
+        equation="vae-elbo",
+    ),
+    _mutant(
+        "targets-in-minus-one-to-one", "recipes.vae_terms",
+        "bernoulli_nll(out.params, to_unit(x))", "bernoulli_nll(out.params, x)",
+        "The images go into the cross-entropy as they are, in [-1, 1].",
+        "https://github.com/Lightning-Universe/lightning-bolts/issues/177",
+        bug=9, equation="vae-bernoulli",
+    ),
+    _mutant(
+        "free-bits-in-the-report", "recipes.vae_terms",
+        '"rate": rate}', '"rate": penalty}',
+        "The floor is reported as the rate: a collapsed model seems to use its latents.",
+    ),
+)  # fmt: skip
+
+MUTANTS = IMAGES + DATA + METRICS + RECIPES

@@ -47,6 +47,7 @@ class Setting:
     lr_warmup: int = 100
     lr_final: float = 0.02
     betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 100.0
     precision: str = "bf16"
     check_every: int = 100
     epochs: int = 10
@@ -171,6 +172,7 @@ def train_ours(images: Tensor, test: Tensor, setting: Setting, *, say=print) -> 
             terms = {name: value.mean() for name, value in vae_terms(model, batch.x).items()}
         adam.zero_grad(set_to_none=True)
         terms["loss"].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), setting.clip)
         adam.step()
         done.images += len(batch.x)
         return terms

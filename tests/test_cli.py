@@ -105,7 +105,7 @@ def test_train_stale_says_what_is_left(capsys, monkeypatch, tmp_path):
 def test_a_failure_in_a_worker_is_told_without_a_traceback(capsys, monkeypatch):
     from torch.multiprocessing.spawn import ProcessRaisedException
 
-    text = "\n\n-- Process 1 terminated with the following error:\nTraceback (most recent call last):\n  a\nKeyError: 'x'\n"
+    text = "\n\n-- Process 1 terminated with the following error:\nTraceback (most recent call last):\nKeyError: 'x'\n"
 
     def fail(job, **_):
         raise ProcessRaisedException(text, 1, 99)

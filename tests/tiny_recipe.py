@@ -5,6 +5,11 @@ from pathlib import Path
 
 import torch
 
+if (
+    __name__ != "tiny_recipe"
+):  # run as a script: lightning_fabric would import torchmetrics, two thirds of the start
+    sys.modules["torchmetrics"] = None
+
 from imagegen import cli, data, recipes
 from imagegen.training import seed_of
 from imagegen.vae import VAE, VAEConfig
@@ -47,4 +52,6 @@ def save_gradients(fabric, path: Path) -> None:
 
 
 if __name__ == "__main__":
+    if "--out" not in sys.argv:
+        sys.exit("give --out: these weights do not belong into the package")
     sys.exit(cli.main())

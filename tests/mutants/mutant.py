@@ -14,7 +14,8 @@ class Mutant:
     """One bug: `old` becomes `new` in src/imagegen/FILE.
 
     old: text that occurs exactly once in the file. story: what the bug is and how it shows, for a student.
-    source: the thread that reports it or the paper that has it right, or `OWN`. tests: what is to catch it, as pytest's arguments.
+    source: the thread that reports it or the paper that has it right, or `OWN`.
+    tests: what is to catch it, as pytest's arguments.
     function: the function or method broken, as Class.method. bug: its number in the list of historic bugs, if any.
     equation: the label of the numbered equation that the mutant contradicts, if any.
     """
@@ -36,7 +37,9 @@ class Mutant:
         Raises: StaleMutant: `old` does not occur exactly once, or nothing changes.
         """
         if (count := text.count(self.old)) != 1:
-            raise StaleMutant(f"{self.file} holds the text to replace {count} times, expected once: {self.old!r}")
+            raise StaleMutant(
+                f"{self.file} holds the text to replace {count} times, expected once: {self.old!r}"
+            )
         if self.old == self.new:
             raise StaleMutant("it changes nothing")
         return text.replace(self.old, self.new)

@@ -240,8 +240,8 @@ KL = (
     _mutant(
         "kl-the-other-way-round", "gaussian_kl_per_dim",
         _KL, "0.5 * ((mean.square() + 1) * torch.exp(-log_var) - 1 + log_var)",
-        "KL(p || q) in place of KL(q || p). It is a divergence too, and also 0 at the prior, but with it the loss is no "
-        "bound on the likelihood.",
+        "KL(p || q) in place of KL(q || p). It is a divergence too, and also 0 at the prior, but with it the loss is "
+        "no bound on the likelihood.",
         equation="vae-kl",
     ),
     _mutant(
@@ -583,7 +583,8 @@ LEDGER = (
     ),
     _mutant(
         "ledger-bernoulli-with-a-half", "implied_likelihood",
-        "ImpliedLikelihood(divergence / weight, None, None)", "ImpliedLikelihood(divergence / (2 * weight), None, None)",
+        "ImpliedLikelihood(divergence / weight, None, None)",
+        "ImpliedLikelihood(divergence / (2 * weight), None, None)",
         "The factor 1/2 of the Gaussian is applied to a cross-entropy, which has none.",
         equation="vae-ledger",
     ),

@@ -100,7 +100,7 @@ DATA = (
     _mutant(
         "posterior-forgets-the-prior", "data.LinearGaussian.posterior",
         "precision = torch.eye(dim, dtype=self.weight.dtype) + ", "precision = ",
-        "The identity, which comes from the prior, is left out: this is least squares, and its latents are too far out.",
+        "The identity, which comes from the prior, is left out: this is least squares, with latents too far out.",
         equation="vae-linear-posterior",
     ),
     _mutant(

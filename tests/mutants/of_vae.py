@@ -135,7 +135,8 @@ MODEL = (
     ),
     _mutant(
         "halves-interleaved", "VAE.encode",
-        "mean, log_var = self.encoder(x).chunk(2, dim=1)", "mean, log_var = self.encoder(x).unflatten(1, (-1, 2)).unbind(2)",
+        "mean, log_var = self.encoder(x).chunk(2, dim=1)",
+        "mean, log_var = self.encoder(x).unflatten(1, (-1, 2)).unbind(2)",
         "Mean and log-variance are read alternately, where they were trained as two halves.",
     ),
     _mutant(
@@ -233,7 +234,8 @@ NETWORKS = (
     ),
     _mutant(
         "relu-on-mean-and-log-variance", "_mlp_networks",
-        "*_dense(config, n_pixels, 2 * config.latent_dim))", "*_dense(config, n_pixels, 2 * config.latent_dim), nn.ReLU())",
+        "*_dense(config, n_pixels, 2 * config.latent_dim))",
+        "*_dense(config, n_pixels, 2 * config.latent_dim), nn.ReLU())",
         "The last layer of the encoder has an activation like all the others. Means below 0 and variances below 1 are "
         "then impossible, and half of the prior is never used.",
         "https://github.com/shekkizh/TensorflowProjects/pull/1",

@@ -1,6 +1,6 @@
 """Plants each mutant in a copy of the package and runs the tests meant to catch it.
 
-Importing torch takes seconds and a test milliseconds, so this process imports what is heavy and never changes, and
+Importing torch takes seconds and a test milliseconds, so this process imports what the tests need from elsewhere and
 forks a child for each mutant. The child finds the copy first on its path, though imagegen is installed, and says so
 if it did not. A mutant counts as killed only where a test ran and failed: a mutant that cannot be planted, that
 breaks an import or takes too long is an error. Nothing counts unless all the tests pass on the unchanged copy.
@@ -8,6 +8,7 @@ breaks an import or takes too long is an error. Nothing counts unless all the te
 
 import argparse
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -22,16 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
+import torch
 from tests.mutants.mutant import Mutant, StaleMutant
 from tests.mutants.registry import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "imagegen"
-HEAVY = (
-    "numpy", "torch", "torch.distributions", "torch.utils.data", "scipy.integrate", "scipy.optimize", "scipy.special",
-    "scipy.stats", "PIL.Image", "platformdirs", "pytest_timeout", "safetensors.torch", "tqdm",
-)  # fmt: skip
 # A test that fails with one of these met broken code, not a wrong result.
 BROKEN_CODE = {"NameError", "UnboundLocalError", "ImportError", "ModuleNotFoundError", "SyntaxError"}
 
@@ -48,6 +45,7 @@ class Job:
     failed: str = ""  # the first test that ran and failed
     passed: int = 0
     durations: dict[str, float] = field(default_factory=dict)
+    imported: list[str] = field(default_factory=list)  # modules of others that the tests needed
 
 
 class Recorder:
@@ -92,6 +90,14 @@ def foreign_modules(folder: Path) -> list[str]:
     return [name for name, module in loaded.items() if not Path(module.__file__ or "").is_relative_to(folder)]
 
 
+def modules_of_others() -> list[str]:
+    """Return the imported modules that are neither the package nor the project's: the same for every mutant."""
+    found = [(name, getattr(module, "__file__", None)) for name, module in sys.modules.items()]
+    return [
+        name for name, file in found if file and ("site-packages" in file or ROOT not in Path(file).parents)
+    ]
+
+
 def run_tests(job: Job, stop_at_first: bool, durations: dict[str, float]) -> dict[str, Any]:
     """Import the copy and run the job's tests in this process, which is a child; return what to report."""
     sys.path.insert(0, str(job.folder))
@@ -103,9 +109,23 @@ def run_tests(job: Job, stop_at_first: bool, durations: dict[str, float]) -> dic
     except Exception as error:
         return {"error": f"the copy cannot be imported: {error!r}"}
     recorder = Recorder(durations)
-    options = ["-q", "--tb=short", "-p", "no:cacheprovider", "-p", "pytest_timeout", "--rootdir", str(ROOT)]
+    traceback = "--tb=line" if stop_at_first else "--tb=short"
+    options = [
+        "-q",
+        traceback,
+        "--assert=plain",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "pytest_timeout",
+        "--rootdir",
+        str(ROOT),
+    ]
     code = pytest.main([*options, *(["-x"] if stop_at_first else []), *job.tests], plugins=[recorder])
     found = {key: getattr(recorder, key) for key in ("failed", "error", "passed", "durations")}
+    found["imported"] = (
+        [] if stop_at_first else [name for name in modules_of_others() if name.split(".")[0] != "imagegen"]
+    )
     if foreign := foreign_modules(job.folder):
         found["error"] = f"not the copy, but the installed package was tested: {', '.join(sorted(foreign))}"
     elif not found["error"] and code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
@@ -133,6 +153,7 @@ def run_jobs(jobs: Iterable[Job], folder: Path, *, workers: int, limit: float, s
              durations: dict[str, float], done: Callable[[Job], None]) -> None:  # fmt: skip
     """Run jobs, `workers` at once, each for at most `limit` seconds of the clock; call `done` as each ends."""
     waiting, running = iter(jobs), {}
+    gc.freeze()  # what is here already need not be searched, and so copied, by each child
     try:
         while True:
             while len(running) < workers and (job := next(waiting, None)):
@@ -172,11 +193,16 @@ def run_jobs(jobs: Iterable[Job], folder: Path, *, workers: int, limit: float, s
 
 
 def baseline(mutants: Sequence[Mutant], folder: Path, workers: int) -> dict[str, float] | None:
-    """Run the tests that the mutants name on an unchanged copy; return how long each takes, or None if one fails."""
+    """Run the tests that the mutants name on an unchanged copy; return how long each takes, or None if one fails.
+
+    What they import from others is then imported here too, so that no child need do it again.
+    """
     target = copy_package(folder / "unchanged").parent
     selectors = sorted({test for mutant in mutants for test in mutant.tests})
     jobs = [Job(f"unchanged-{i}", target, (selector,)) for i, selector in enumerate(selectors)]
-    run_jobs(jobs, folder, workers=workers, limit=600, stop_at_first=False, durations={}, done=lambda job: None)
+    run_jobs(
+        jobs, folder, workers=workers, limit=600, stop_at_first=False, durations={}, done=lambda job: None
+    )
     for job in jobs:
         if job.failed or job.error:
             print(f"the unchanged package fails {job.tests[0]}: {job.failed or job.error}")
@@ -185,6 +211,9 @@ def baseline(mutants: Sequence[Mutant], folder: Path, workers: int) -> dict[str,
         return None
     passed, seconds = sum(job.passed for job in jobs), sum(job.seconds for job in jobs)
     print(f"unchanged package: {passed} tests pass ({seconds:.0f} s of CPU time)")
+    for name in dict.fromkeys(name for job in jobs for name in job.imported):
+        with contextlib.suppress(Exception):  # a module that is made and not found
+            importlib.import_module(name)
     return {name: seconds for job in jobs for name, seconds in job.durations.items()}
 
 
@@ -203,13 +232,9 @@ def plant(mutant: Mutant, folder: Path) -> Job:
 def run(mutants: Sequence[Mutant], *, workers: int, limit: float) -> int:
     """Try the mutants and print what became of them; return the exit code."""
     start, width = time.monotonic(), max(len(mutant.name) for mutant in mutants)
-    for name in HEAVY:
-        importlib.import_module(name)
-    import torch
-
-    torch.set_num_threads(1)
     if "imagegen" in sys.modules:
         raise RuntimeError("imagegen is imported already, so a child could not import its own copy")
+    torch.set_num_threads(1)  # also the only number at which a forked torch is safe
     jobs: list[Job] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as temporary:
         folder = Path(temporary).resolve()
@@ -224,7 +249,9 @@ def run(mutants: Sequence[Mutant], *, workers: int, limit: float) -> int:
             print(f"{verdict:8}  {job.name:{width}}  {job.seconds:4.1f} s  {job.failed}", flush=True)
 
         planted = (plant(mutant, folder) for mutant in mutants)
-        run_jobs(planted, folder, workers=workers, limit=limit, stop_at_first=True, durations=durations, done=done)
+        run_jobs(
+            planted, folder, workers=workers, limit=limit, stop_at_first=True, durations=durations, done=done
+        )
     stories = {mutant.name: mutant.story for mutant in mutants}
     for job in jobs:
         if job.error:
@@ -254,6 +281,8 @@ def main(arguments: Sequence[str] | None = None, *, mutants: Sequence[Mutant] = 
     if options.list:
         for mutant in chosen:
             bug = f" (historic bug {mutant.bug})" if mutant.bug else ""
-            print(f"{mutant.name}: {mutant.file}.{mutant.function}{bug}\n    {mutant.story}\n    {mutant.source}")
+            print(
+                f"{mutant.name}: {mutant.file}.{mutant.function}{bug}\n    {mutant.story}\n    {mutant.source}"
+            )
         return 0
     return run(chosen, workers=options.workers, limit=options.limit)

@@ -18,6 +18,13 @@ class Claim:
     def met(self) -> bool:
         return self.value is not None and self.value <= self.limit
 
+    def as_dict(self) -> dict[str, Any]:
+        return {"text": self.text, "value": self.value, "limit": self.limit, "met": self.met}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Claim":
+        return cls(fields["text"], fields["value"], fields["limit"])
+
     def __str__(self) -> str:
         value = "never" if self.value is None else f"{self.value:.3g}"
         return f"{'met' if self.met else 'MISSED'}: {self.text}: {value} (limit {self.limit:g})"

@@ -443,6 +443,9 @@ def test_at_the_equivalent_variance_beta_is_one():
     variance = implied_likelihood("squared error", **options).equivalent_variance
     assert implied_likelihood("squared error", **options, variance=variance).beta == pytest.approx(1.0)
     assert implied_likelihood("squared error", **options, variance=2 * variance).beta == pytest.approx(0.5)
+    for v in (0.1, 1.0, 7.0):  # it belongs to the loss, in whatever variance beta is stated
+        stated = implied_likelihood("squared error", **options, variance=v)
+        assert stated.equivalent_variance == pytest.approx(variance) and stated.variance == v
     assert implied_likelihood("bernoulli", **options).equivalent_variance is None
     assert implied_likelihood("bernoulli", n_pixels=1, n_latents=1, kl_weight=0.0).beta == 0.0
 

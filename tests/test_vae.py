@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from imagegen.images import to_unit
-from imagegen.objectives import bernoulli_nll, gaussian_kl
+from imagegen.objectives import bernoulli_nll, gaussian_kl, gaussian_nll
 from imagegen.vae import VAE, LinearVAE, VAEConfig, VAEOutput, reparameterise
 
 SMALL = VAEConfig(image_shape=(1, 8, 8), latent_dim=3, width=4, neck=2, hidden=16)
@@ -147,6 +147,41 @@ def test_the_first_half_of_the_encoder_is_the_mean_and_the_second_the_log_varian
         vae.encoder[-1].bias.copy_(torch.tensor([1.0, 2.0, 3.0, -4.0, -5.0, -6.0]))
     mean, log_var = vae.encode(pictures(SMALL, 2))
     assert mean.tolist() == [[1.0, 2.0, 3.0]] * 2 and log_var.tolist() == [[-4.0, -5.0, -6.0]] * 2
+
+
+def test_images_and_pixels_pass_the_networks_as_they_are():
+    """Stand-ins for both networks show what enters the encoder, and how the decoder's output is laid out."""
+    vae = VAE(VAEConfig(image_shape=(3, 4, 4), latent_dim=48, network="mlp"))
+    vae.encoder, vae.decoder = torch.nn.Flatten(), torch.nn.Identity()
+    x = torch.rand(2, 3, 4, 4, generator=seeded()) * 2 - 1
+    mean, _ = vae.encode(x)
+    assert mean.equal(x.flatten(1)[:, :24])
+    assert vae.decode(x.flatten(1)).equal(x)
+
+
+def test_z_is_drawn_in_evaluation_too():
+    """The mean in place of a draw would give a better number, and no bound."""
+    vae, x = build(SMALL).eval(), pictures(SMALL)
+    out = vae(x, generator=seeded(5))
+    assert out.z.equal(reparameterise(out.mean, out.log_var, generator=seeded(5)))
+    assert not out.z.equal(out.mean)
+
+
+@pytest.mark.parametrize(
+    "config", [CONFIGS["dense, odd sizes"], CONFIGS["no residual block"]], ids=["mlp", "conv"]
+)
+def test_the_dense_layers_do_not_collapse_into_one(config):
+    """Without an activation between them, the networks would be affine: f(a) + f(b) = f(a + b) + f(0)."""
+    vae = build(config).double()
+    if config.network == "conv":  # its dense part alone: the convolutions have activations of their own
+        i = next(i for i, layer in enumerate(vae.encoder) if isinstance(layer, torch.nn.Flatten))
+        j = next(j for j, layer in enumerate(vae.decoder) if isinstance(layer, torch.nn.Unflatten))
+        parts = [vae.encoder[i + 1 :], vae.decoder[:j]]
+    else:
+        parts = [vae.encoder[1:], vae.decoder]
+    for part in parts:
+        a, b = torch.randn(2, 3, part[0].in_features, generator=seeded(), dtype=torch.float64)
+        assert (part(a) + part(b) - part(a + b) - part(0 * a)).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("config", [SMALL, DENSE], ids=["conv", "mlp"])
@@ -291,6 +326,26 @@ def test_an_autoregressive_decoder_starts_without_history_and_can_learn_it():
     x = torch.randn(5, 3, generator=seeded(1))
     vae.decode(torch.zeros(5, 1), x)[0].square().sum().backward()
     assert (vae.history.grad.abs() > 0).equal(torch.ones(3, 3).tril(-1).bool())
+
+
+def test_every_parameter_of_a_linear_vae_learns():
+    vae = linear(autoregressive=True)
+    x = torch.randn(5, 4, generator=seeded(1), dtype=torch.float64)
+    mean, log_var = vae.encode(x)
+    p_mean, p_log_var = vae.decode(reparameterise(mean, log_var, generator=seeded()), x)
+    (gaussian_nll(p_mean, x, p_log_var) + gaussian_kl(mean, log_var)).mean().backward()
+    names = {
+        "encoder.weight",
+        "encoder.bias",
+        "log_var",
+        "decoder.weight",
+        "decoder.bias",
+        "log_noise",
+        "history",
+    }
+    assert names == {
+        name for name, p in vae.named_parameters() if p.grad is not None and p.grad.abs().max() > 0
+    }
 
 
 def test_a_linear_vae_refuses_what_it_cannot_use():

@@ -17,7 +17,7 @@ class Mutant:
     source: the thread that reports it or the paper that has it right, or `OWN`.
     tests: what is to catch it, as pytest's arguments.
     function: the function or method broken, as Class.method. bug: its number in the list of historic bugs, if any.
-    equation: the label of the numbered equation that the mutant contradicts, if any.
+    equation: the label of the numbered equation that the mutant contradicts, if any: the tests that claim it fail.
     """
 
     name: str

@@ -447,7 +447,6 @@ IMPORTANCE = (
         _WEIGHT, _WEIGHT.replace("(z, mean, log_var)", "(z.detach(), mean, log_var)"),
         "z is cut from the graph in one of the two places where it appears. The values are right and the gradient of "
         "the posterior is biased.",
-        equation="vae-pathwise",
     ),
     _mutant(
         "weight-may-broadcast", "log_importance_weight",
@@ -579,7 +578,6 @@ LEDGER = (
         "variance, variance, beta_at_unit_variance)", "variance, variance, beta_at_unit_variance / variance)",
         "The variance that would make the loss an ELBO is a property of the loss. It must not change with the variance "
         "in whose units beta is stated.",
-        equation="vae-ledger",
     ),
     _mutant(
         "ledger-bernoulli-with-a-half", "implied_likelihood",

@@ -143,32 +143,27 @@ METRICS = (
         "nll-without-log-k", "metrics.importance_weighted_nll",
         "return math.log(n_samples) - total", "return -total",
         "The sum of the weights is not divided by their number: the likelihood seems to improve by log K.",
-        equation="vae-iwae",
     ),
     _mutant(
         "nll-divided-by-the-chunk", "metrics.importance_weighted_nll",
         "return math.log(n_samples) - total", "return math.log(chunk) - total",
         "The samples come in chunks to save memory, and the sum over all is divided by the size of one.",
-        equation="vae-iwae",
     ),
     _mutant(
         "nll-of-the-best-chunk", "metrics.importance_weighted_nll",
         "torch.logaddexp(total,", "torch.maximum(total,",
         "The chunks are not added: the best one is kept.",
-        equation="vae-iwae",
     ),
     _mutant(
         "nll-as-mean-of-logarithms", "metrics.importance_weighted_nll",
         "torch.logsumexp(log_weights, dim=0))", "log_weights.mean(0) + math.log(k))",
         "Within a chunk the logarithms are averaged: the negative ELBO, sold as the likelihood.",
         "https://github.com/arahuja/generative-tf/issues/1",
-        equation="vae-iwae",
     ),
     _mutant(
         "nll-with-too-many-samples", "metrics.importance_weighted_nll",
         "min(chunk, n_samples - start)", "chunk",
         "The last chunk is drawn whole, so that more samples are added than are divided by.",
-        equation="vae-iwae",
     ),
     _mutant(
         "active-by-second-moment", "metrics.active_units",
@@ -243,27 +238,26 @@ RECIPES = (
         "The KL is averaged over the latents where the loss is put together: the terms are right and their balance is "
         "not.",
         "https://github.com/maxhodak/keras-molecules/issues/59",
-        bug=1, equation="vae-elbo",
+        bug=1,
     ),
     _mutant(
         "rate-subtracted", "recipes.vae_terms",
         "distortion + beta * penalty", "distortion - beta * penalty",
         "The ELBO is reconstruction minus KL; its negative is distortion plus rate. Half of the signs are flipped.",
         "https://github.com/EderSantana/gumbel/issues/3",
-        bug=2, equation="vae-elbo",
+        bug=2,
     ),
     _mutant(
         "beta-on-the-distortion", "recipes.vae_terms",
         "distortion + beta * penalty", "beta * distortion + penalty",
         "Beta multiplies the reconstruction and not the KL: a warm-up then holds back the pictures.",
-        equation="vae-elbo",
     ),
     _mutant(
         "targets-in-minus-one-to-one", "recipes.vae_terms",
         "bernoulli_nll(out.params, to_unit(x))", "bernoulli_nll(out.params, x)",
         "The images go into the cross-entropy as they are, in [-1, 1].",
         "https://github.com/Lightning-Universe/lightning-bolts/issues/177",
-        bug=9, equation="vae-bernoulli",
+        bug=9,
     ),
     _mutant(
         "free-bits-in-the-report", "recipes.vae_terms",

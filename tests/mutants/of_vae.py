@@ -190,7 +190,6 @@ MODEL = (
         "decodes-the-mean", "VAE.forward",
         "VAEOutput(self.decode(z), mean", "VAEOutput(self.decode(mean), mean",
         "The mean is decoded and not the draw. The reconstructions are sharper and the value is no bound any more.",
-        equation="vae-elbo",
     ),
     _mutant(
         "no-draw-while-testing", "VAE.forward",
@@ -199,13 +198,11 @@ MODEL = (
         "In evaluation mode z is the mean. What is then reported as the test ELBO is another number, and not a bound: "
         "this was in PyTorch's example until an author of the paper removed it.",
         "https://github.com/pytorch/examples/pull/419",
-        equation="vae-elbo",
     ),
     _mutant(
         "another-z-than-the-one-decoded", "VAE.forward",
         "mean, log_var, z)", "mean, log_var, reparameterise(mean, log_var, generator=generator))",
         "The z that is returned is a second draw. Importance weights made of it belong to another reconstruction.",
-        equation="vae-importance",
     ),
     _mutant(
         "forward-ignores-its-generator", "VAE.forward",
@@ -248,7 +245,6 @@ LINEAR = (
         "torch.zeros(latent_dim)\n", "torch.zeros(latent_dim), requires_grad=False\n",
         "The posterior's variance is made in the wrong way and never learns. The bound then stays away from the "
         "likelihood, however long one trains.",
-        equation="vae-gap",
     ),
     _mutant(
         "linear-vae-fixed-noise", "LinearVAE.__init__",
@@ -256,7 +252,7 @@ LINEAR = (
         "The decoder's noise is held at 1. This is the squared error with a hidden beta: latents whose signal is "
         "smaller than the noise close.",
         "https://arxiv.org/abs/1911.02469",
-        bug=4, equation="vae-optimal-variance",
+        bug=4,
     ),
     _mutant(
         "linear-vae-of-no-latent", "LinearVAE.__init__",

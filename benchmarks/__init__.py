@@ -1,0 +1,14 @@
+"""Measurements of this book against the figures to beat: `make bench`, or `python -m benchmarks` from the root.
+
+A new benchmark is a module with `measure(*, quick, say) -> record` (see `benchmarks.record`) and a line here.
+"""
+
+# name on the command line: the module that measures, imported only when it is run
+BENCHMARKS = {
+    "vae": "benchmarks.vae",
+    "widget": "benchmarks.widget",
+}
+
+
+class Unavailable(RuntimeError):
+    """A benchmark cannot run on this machine; the message says what is missing."""

@@ -97,7 +97,7 @@ mutants: $(ENV)  ## plant each historic bug; the tests must fail on every one
 	$(BIN)/python -m tests.mutants
 
 bench: $(ENV) data  ## measure against the figures to beat
-	$(BIN)/python scripts/bench.py
+	$(BIN)/python -m benchmarks
 
 weights: $(ENV) data  ## train each recipe whose shipped weights are out of date (MINUTES=25)
 	$(BIN)/imagegen train --stale --minutes $(MINUTES)

@@ -19,6 +19,15 @@ from imagegen.images import to_float, to_unit
 from imagegen.objectives import bernoulli_nll, gaussian_kl
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in the benchmark itself; two threads on a busy machine wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def small_data(monkeypatch):
     """Random images in the place of Fashion-MNIST, so that no file is needed."""

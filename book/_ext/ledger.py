@@ -20,12 +20,22 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LABEL = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 FENCE = re.compile(r"(?P<mark>`{3,}|~{3,}|:{3,})\s*(?:\{(?P<directive>[\w:-]+)\})?")
-DOLLARS = re.compile(r"\$\$(?P<latex>.+?)\$\$(?:[ \t]*\((?P<label>[^()\s]+)\))?", re.DOTALL)
+DOLLARS = re.compile(
+    r"\$\$(?P<latex>.+?)\$\$(?:[ \t]*\((?P<label>[^()\s]+)\))?", re.DOTALL
+)
 OPTION = re.compile(r":(label|name):\s*(\S+)\s*$", re.MULTILINE)
 UNLABELLED_NUMBER = re.compile(
     r"\\tag\b|\\begin\{(equation|align|gather|multline|eqnarray|alignat|flalign)\}"
 )
-VERBATIM = {"code", "code-block", "code-cell", "sourcecode", "literalinclude", "raw", "parsed-literal"}
+VERBATIM = {
+    "code",
+    "code-block",
+    "code-cell",
+    "sourcecode",
+    "literalinclude",
+    "raw",
+    "parsed-literal",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,10 @@ class Ledger:
     @property
     def claimed(self) -> int:
         """The number of equations that at least one test claims."""
-        return len({claim.label for claim in self.claims} & {equation.label for equation in self.equations})
+        return len(
+            {claim.label for claim in self.claims}
+            & {equation.label for equation in self.equations}
+        )
 
 
 # ---- pages -----------------------------------------------------------------------------------------------------
@@ -74,18 +87,27 @@ def pages(root: Path) -> list[Path]:
         if isinstance(entry, list):
             return [name for item in entry for name in names(item)]
         if isinstance(entry, dict):
-            own = [str(value) for key, value in entry.items() if key in ("root", "file")]
+            own = [
+                str(value) for key, value in entry.items() if key in ("root", "file")
+            ]
             return own + [
-                name for key, value in entry.items() if isinstance(value, list) for name in names(value)
+                name
+                for key, value in entry.items()
+                if isinstance(value, list)
+                for name in names(value)
             ]
         return []
 
     found = []
     for name in names(yaml.safe_load((root / "_toc.yml").read_text("utf-8"))):
         candidates = [root / name, root / f"{name}.md", root / f"{name}.ipynb"]
-        page = next((path for path in candidates if path.suffix and path.is_file()), None)
+        page = next(
+            (path for path in candidates if path.suffix and path.is_file()), None
+        )
         if page is None:
-            raise FileNotFoundError(f"_toc.yml lists {name}, and there is no {name}.md or {name}.ipynb")
+            raise FileNotFoundError(
+                f"_toc.yml lists {name}, and there is no {name}.md or {name}.ipynb"
+            )
         found.append(page)
     return found
 
@@ -107,11 +129,17 @@ def math_blocks(markdown: str) -> list[tuple[str | None, str, int]]:
         fence = FENCE.match(text)
         if skip_until:
             closing = text.rstrip()
-            if fence and closing == closing[:1] * len(closing) and closing.startswith(skip_until):
+            if (
+                fence
+                and closing == closing[:1] * len(closing)
+                and closing.startswith(skip_until)
+            ):
                 if body is not None:
                     content = "\n".join(body)
                     label = OPTION.search(content)
-                    latex = re.sub(r"^:[\w-]+:.*$", "", content, flags=re.MULTILINE).strip()
+                    latex = re.sub(
+                        r"^:[\w-]+:.*$", "", content, flags=re.MULTILINE
+                    ).strip()
                     blocks.append((label.group(2) if label else None, latex, started))
                     body = None
                 skip_until = ""
@@ -132,10 +160,18 @@ def math_blocks(markdown: str) -> list[tuple[str | None, str, int]]:
                 open_fences.append(mark)
         else:
             prose.append(line)
-    text = re.sub(r"(?<!`)(`+)(?!`)[^`\n]*?(?<!`)\1(?!`)", lambda m: " " * len(m.group()), "\n".join(prose))
+    text = re.sub(
+        r"(?<!`)(`+)(?!`)[^`\n]*?(?<!`)\1(?!`)",
+        lambda m: " " * len(m.group()),
+        "\n".join(prose),
+    )
     for match in DOLLARS.finditer(text):
         blocks.append(
-            (match.group("label"), match.group("latex").strip(), text.count("\n", 0, match.start()) + 1)
+            (
+                match.group("label"),
+                match.group("latex").strip(),
+                text.count("\n", 0, match.start()) + 1,
+            )
         )
     return sorted(blocks, key=lambda block: block[2])
 
@@ -166,7 +202,9 @@ def page_equations(path: Path, root: Path) -> tuple[list[Equation], list[str]]:
                     f"{place}: the label {label!r} is not of the form chapter-name (lower case, hyphens)"
                 )
             else:
-                equations.append(Equation(label, name.with_suffix("").as_posix(), latex, place))
+                equations.append(
+                    Equation(label, name.with_suffix("").as_posix(), latex, place)
+                )
     return equations, problems
 
 
@@ -176,7 +214,11 @@ def page_equations(path: Path, root: Path) -> tuple[list[Equation], list[str]]:
 def is_mark(node: ast.expr, name: str) -> bool:
     """Whether the expression is pytest.mark.NAME or mark.NAME, called or not."""
     node = node.func if isinstance(node, ast.Call) else node
-    return isinstance(node, ast.Attribute) and node.attr == name and ast.unparse(node.value).endswith("mark")
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr == name
+        and ast.unparse(node.value).endswith("mark")
+    )
 
 
 def tolerance_in(test: ast.AST) -> str:
@@ -203,22 +245,32 @@ def test_claims(path: Path, root: Path) -> tuple[list[Claim], list[str]]:
         for node in body:
             if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
                 visit(node.body, f"{prefix}::{node.name}", above + node.decorator_list)
-            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
+            elif isinstance(
+                node, ast.FunctionDef | ast.AsyncFunctionDef
+            ) and node.name.startswith("test"):
                 marks = above + node.decorator_list
                 equations = [
-                    mark for mark in marks if isinstance(mark, ast.Call) and is_mark(mark, "equation")
+                    mark
+                    for mark in marks
+                    if isinstance(mark, ast.Call) and is_mark(mark, "equation")
                 ]
                 if equations:
                     seen.update(equations)
                     claim(node, f"{prefix}::{node.name}", marks, equations)
 
-    def claim(test, node_id: str, marks: list[ast.expr], equations: list[ast.Call]) -> None:
+    def claim(
+        test, node_id: str, marks: list[ast.expr], equations: list[ast.Call]
+    ) -> None:
         does = (ast.get_docstring(test) or "").strip().split("\n")[0]
         if not does:
             problems.append(
                 f"{node_id} claims an equation and has no docstring: the ledger prints its first line"
             )
-        if any(is_mark(mark, kind) for mark in marks for kind in ("skip", "skipif", "xfail")):
+        if any(
+            is_mark(mark, kind)
+            for mark in marks
+            for kind in ("skip", "skipif", "xfail")
+        ):
             problems.append(
                 f"{node_id} claims an equation and may be skipped or fail: then nothing checks it"
             )
@@ -229,22 +281,34 @@ def test_claims(path: Path, root: Path) -> tuple[list[Claim], list[str]]:
                 not mark.args
                 or set(stated) - {"tolerance"}
                 or not all(
-                    isinstance(value, ast.Constant) and isinstance(value.value, str) for value in values
+                    isinstance(value, ast.Constant) and isinstance(value.value, str)
+                    for value in values
                 )
             ):
                 problems.append(
                     f"{node_id}: equation(...) takes labels, and tolerance=, as plain strings: {ast.unparse(mark)}"
                 )
                 continue
-            tolerance = stated["tolerance"].value if "tolerance" in stated else tolerance_in(test)
+            tolerance = (
+                stated["tolerance"].value
+                if "tolerance" in stated
+                else tolerance_in(test)
+            )
             claims.extend(
-                Claim(value.value, node_id, does, tolerance, name, test.lineno) for value in mark.args
+                Claim(value.value, node_id, does, tolerance, name, test.lineno)
+                for value in mark.args
             )
 
     visit(tree.body, name, [])
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and is_mark(node, "equation") and node not in seen:
-            problems.append(f"{name}:{node.lineno}: equation(...) claims only as a decorator of a test")
+        if (
+            isinstance(node, ast.Call)
+            and is_mark(node, "equation")
+            and node not in seen
+        ):
+            problems.append(
+                f"{name}:{node.lineno}: equation(...) claims only as a decorator of a test"
+            )
     return claims, problems
 
 
@@ -264,9 +328,18 @@ def read(root: Path = ROOT) -> Ledger:
         made, wrong = test_claims(path, root)
         claims += made
         problems += wrong
-    known, claimed = {equation.label for equation in equations}, {claim.label for claim in claims}
-    twice = [label for label, count in Counter(equation.label for equation in equations).items() if count > 1]
-    problems += [f"the label {label} stands at more than one equation" for label in twice]
+    known, claimed = (
+        {equation.label for equation in equations},
+        {claim.label for claim in claims},
+    )
+    twice = [
+        label
+        for label, count in Counter(equation.label for equation in equations).items()
+        if count > 1
+    ]
+    problems += [
+        f"the label {label} stands at more than one equation" for label in twice
+    ]
     problems += [
         f"no test claims the equation {equation.label} ({equation.where})"
         for equation in equations

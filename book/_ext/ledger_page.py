@@ -23,14 +23,18 @@ class LedgerList(nodes.General, nodes.Element):
 
 class LedgerDirective(Directive):
     def run(self):
-        self.state.document.settings.env.ledger_docname = self.state.document.settings.env.docname
+        self.state.document.settings.env.ledger_docname = (
+            self.state.document.settings.env.docname
+        )
         return [LedgerList()]
 
 
 def compare(app, env):
     """Fail where the two sides disagree; return the pages whose badges are out of date."""
     ledger = read(Path(app.srcdir))
-    numbered = {label: page for label, (page, _) in env.get_domain("math").equations.items()}
+    numbered = {
+        label: page for label, (page, _) in env.get_domain("math").equations.items()
+    }
     expected = {equation.label: equation.page for equation in ledger.equations}
     problems = list(ledger.problems)
     problems += [
@@ -46,17 +50,28 @@ def compare(app, env):
     if ledger.equations and not getattr(env, "ledger_docname", None):
         problems.append("no page holds the directive {equation-ledger}")
     if problems:
-        raise ExtensionError("the equations and their tests disagree:\n  - " + "\n  - ".join(problems))
+        raise ExtensionError(
+            "the equations and their tests disagree:\n  - " + "\n  - ".join(problems)
+        )
     log.info("equations: %d, claimed: %d", len(ledger.equations), ledger.claimed)
     app.ledger = ledger
 
     drawn = {
-        page: [(e.label, len(ledger.of_label(e.label))) for e in ledger.equations if e.page == page]
+        page: [
+            (e.label, len(ledger.of_label(e.label)))
+            for e in ledger.equations
+            if e.page == page
+        ]
         for page in set(expected.values())
     }
     if page := getattr(env, "ledger_docname", None):
         titles = [env.titles[name].astext() for name in sorted(drawn)]
-        drawn[page] = (titles, ledger.equations, ledger.claims, source_link(Path(app.srcdir), "", 0))
+        drawn[page] = (
+            titles,
+            ledger.equations,
+            ledger.claims,
+            source_link(Path(app.srcdir), "", 0),
+        )
         env.get_domain("math").data["has_equations"][page] = True
     before, env.ledger_drawn = getattr(env, "ledger_drawn", {}), drawn
     return [page for page in drawn if before.get(page) != drawn[page]]
@@ -70,7 +85,9 @@ def draw(app, doctree, docname):
         label = block.get("label")
         if label and page and ledger.of_label(label):
             position = block.parent.index(block) + 1
-            block.parent.insert(position, _badge(app, docname, page, label, len(ledger.of_label(label))))
+            block.parent.insert(
+                position, _badge(app, docname, page, label, len(ledger.of_label(label)))
+            )
     for mark in list(doctree.findall(LedgerList)):
         mark.replace_self(_listing(app, docname, ledger))
 
@@ -78,7 +95,10 @@ def draw(app, doctree, docname):
 def _badge(app, docname: str, page: str, label: str, tests: int) -> nodes.Node:
     number = app.env.get_domain("math").get_equation_number_for(label)
     link = nodes.reference(
-        "", "", internal=True, refuri=f"{app.builder.get_relative_uri(docname, page)}#ledger-{label}"
+        "",
+        "",
+        internal=True,
+        refuri=f"{app.builder.get_relative_uri(docname, page)}#ledger-{label}",
     )
     link += nodes.inline("", f"Equation {number}: ", classes=["visually-hidden"])
     link += nodes.Text(f"checked by {tests} {'test' if tests == 1 else 'tests'}")
@@ -89,15 +109,20 @@ def _listing(app, docname: str, ledger: Ledger) -> list[nodes.Node]:
     tests = len({claim.test for claim in ledger.claims})
     listing: list[nodes.Node] = [
         nodes.paragraph(
-            "", f"{len(ledger.equations)} numbered equations, each checked; {tests} tests between them."
+            "",
+            f"{len(ledger.equations)} numbered equations, each checked; {tests} tests between them.",
         )
     ]
     for page in dict.fromkeys(equation.page for equation in ledger.equations):
         title = app.env.titles[page].astext()
-        section = nodes.section("", nodes.title("", title), ids=[nodes.make_id(f"ledger-of-{page}")])
+        section = nodes.section(
+            "", nodes.title("", title), ids=[nodes.make_id(f"ledger-of-{page}")]
+        )
         for equation in ledger.equations:
             if equation.page == page:
-                section += _entry(app, docname, equation, ledger.of_label(equation.label))
+                section += _entry(
+                    app, docname, equation, ledger.of_label(equation.label)
+                )
         listing.append(section)
     return listing
 
@@ -111,19 +136,30 @@ def _entry(app, docname: str, equation: Equation, claims: list[Claim]) -> nodes.
         internal=True,
         refuri=f"{target}#{nodes.make_id(f'equation-{equation.label}')}",
     )
-    name = nodes.paragraph("", "", back, nodes.Text(" "), nodes.literal("", equation.label))
+    name = nodes.paragraph(
+        "", "", back, nodes.Text(" "), nodes.literal("", equation.label)
+    )
     name["classes"].append("ledger-name")
-    formula = nodes.math_block(equation.latex, equation.latex, nowrap=False, number=None)
+    formula = nodes.math_block(
+        equation.latex, equation.latex, nowrap=False, number=None
+    )
     tests = nodes.bullet_list("")
     for claim in claims:
         where: nodes.Node = nodes.literal("", claim.test)
         if address := source_link(Path(app.srcdir), claim.path, claim.line):
             where = nodes.reference("", "", where, refuri=address, internal=False)
         detail = nodes.paragraph("", "", where, classes=["ledger-test"])
-        tolerance = nodes.paragraph("", f"Tolerance: {claim.tolerance}", classes=["ledger-test"])
+        tolerance = nodes.paragraph(
+            "", f"Tolerance: {claim.tolerance}", classes=["ledger-test"]
+        )
         tests += nodes.list_item("", nodes.paragraph("", claim.does), detail, tolerance)
     return nodes.container(
-        "", name, formula, tests, classes=["ledger-entry"], ids=[f"ledger-{equation.label}"]
+        "",
+        name,
+        formula,
+        tests,
+        classes=["ledger-entry"],
+        ids=[f"ledger-{equation.label}"],
     )
 
 
@@ -138,4 +174,9 @@ def setup(app):
     app.connect("env-purge-doc", forget)
     app.connect("env-updated", compare)
     app.connect("doctree-resolved", draw)
-    return {"version": "1", "env_version": 1, "parallel_read_safe": False, "parallel_write_safe": True}
+    return {
+        "version": "1",
+        "env_version": 1,
+        "parallel_read_safe": False,
+        "parallel_write_safe": True,
+    }

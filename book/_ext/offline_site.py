@@ -41,9 +41,20 @@ LOADING = {
     "image": "href",
     "use": "href",
 }
-LINKS_THAT_LOAD_NOTHING = {"canonical", "next", "prev", "index", "search", "author", "license", "alternate"}
+LINKS_THAT_LOAD_NOTHING = {
+    "canonical",
+    "next",
+    "prev",
+    "index",
+    "search",
+    "author",
+    "license",
+    "alternate",
+}
 REMOTE = re.compile(r"\s*(https?:)?//", re.I)
-CSS_REMOTE = re.compile(r"""(?:url\(|@import)\s*['"]?\s*(?:https?:)?//[^'")\s]+""", re.I)
+CSS_REMOTE = re.compile(
+    r"""(?:url\(|@import)\s*['"]?\s*(?:https?:)?//[^'")\s]+""", re.I
+)
 A_PATH = re.compile(r"[^\s]*(/|\\|\.(png|svg|jpe?g|gif|webp))[^\s]*", re.I)
 
 
@@ -63,12 +74,17 @@ class Page(HTMLParser):
         address = values.get(LOADING.get(tag, ""), "")
         if tag == "image" and not address:
             address = values.get("xlink:href", "")
-        passive = tag == "link" and set(values.get("rel", "").lower().split()) <= LINKS_THAT_LOAD_NOTHING
+        passive = (
+            tag == "link"
+            and set(values.get("rel", "").lower().split()) <= LINKS_THAT_LOAD_NOTHING
+        )
         if REMOTE.match(address) and not passive:
             self.problems.append(f"<{tag}> loads {address[:120]} from another host")
         if CSS_REMOTE.search(values.get("style", "")):
             self.problems.append(f"the style of a <{tag}> loads from another host")
-        if tag == "img" and "logo__image" not in values.get("class", ""):  # the logo's name stands beside it
+        if tag == "img" and "logo__image" not in values.get(
+            "class", ""
+        ):  # the logo's name stands beside it
             alt = " ".join(values.get("alt", "").split())
             if not alt or A_PATH.fullmatch(alt):
                 self.problems.append(
@@ -80,7 +96,11 @@ class Page(HTMLParser):
         classes = values.get("class", "").split()
         if self._error_output is not None and tag == "div":
             self._depth += 1
-        elif tag == "div" and "output" in classes and {"stderr", "traceback"} & set(classes):
+        elif (
+            tag == "div"
+            and "output" in classes
+            and {"stderr", "traceback"} & set(classes)
+        ):
             self._error_output, self._depth = [], 1
         self._in_style = tag == "style"
 
@@ -116,13 +136,23 @@ def model_files(folder: Path, name: str) -> tuple[list[Path], list[str]]:
     """
     described = folder / f"{name}.json"
     if not name or not described.is_file():
-        return [], [f"the explorer's model {name or '(no name)'} is missing from {MODELS}: {REBUILD}"]
+        return [], [
+            f"the explorer's model {name or '(no name)'} is missing from {MODELS}: {REBUILD}"
+        ]
     named = json.loads(described.read_text("utf-8")).get("files", {})
-    named = [folder / file for file in (named.values() if isinstance(named, dict) else named)]
-    problems = [
-        f"the network {path.name} is missing from {MODELS}: {REBUILD}" for path in named if not path.is_file()
+    named = [
+        folder / file for file in (named.values() if isinstance(named, dict) else named)
     ]
-    found = {path for path in named if path.is_file()} | set(folder.glob(f"{name}.*")) | {described}
+    problems = [
+        f"the network {path.name} is missing from {MODELS}: {REBUILD}"
+        for path in named
+        if not path.is_file()
+    ]
+    found = (
+        {path for path in named if path.is_file()}
+        | set(folder.glob(f"{name}.*"))
+        | {described}
+    )
     return sorted(found), problems
 
 
@@ -132,8 +162,14 @@ def model_files(folder: Path, name: str) -> tuple[list[Path], list[str]]:
 def drop_thebe(app):
     """Disconnect sphinx-thebe, which Jupyter Book always loads and which fetches its script from a CDN."""
     for listeners in app.events.listeners.values():
-        listeners[:] = [listener for listener in listeners if listener.handler.__module__ != "sphinx_thebe"]
-    app.registry.css_files[:] = [file for file in app.registry.css_files if file[0] != "sphinx-thebe.css"]
+        listeners[:] = [
+            listener
+            for listener in listeners
+            if listener.handler.__module__ != "sphinx_thebe"
+        ]
+    app.registry.css_files[:] = [
+        file for file in app.registry.css_files if file[0] != "sphinx-thebe.css"
+    ]
 
 
 def set_theme(app, config):
@@ -143,16 +179,26 @@ def set_theme(app, config):
     options["logo"] = {"text": config.html_title, "alt_text": ""}
     known = repository(ROOT)
     if known:
-        options |= {"repository_url": known[0], "repository_branch": known[1], "use_repository_button": True}
-        if known[0].startswith("https://github.com/"):  # the one forge that Colab opens notebooks from
-            options["launch_buttons"] = {"colab_url": "https://colab.research.google.com"}
+        options |= {
+            "repository_url": known[0],
+            "repository_branch": known[1],
+            "use_repository_button": True,
+        }
+        if known[0].startswith(
+            "https://github.com/"
+        ):  # the one forge that Colab opens notebooks from
+            options["launch_buttons"] = {
+                "colab_url": "https://colab.research.google.com"
+            }
 
 
 def add_static(app):
     """Add what the site serves, after Jupyter Book's scan, which would load every script below a listed folder."""
     vendor = ROOT / "book/_static/vendor"
     if app.builder.format == "html" and not (vendor / "versions.txt").is_file():
-        raise ExtensionError("book/_static/vendor is not filled: npm ci && node book/_ext/vendor.mjs")
+        raise ExtensionError(
+            "book/_static/vendor is not filled: npm ci && node book/_ext/vendor.mjs"
+        )
     app.config.html_static_path.append(str(ROOT / "book/_static"))
     app.add_css_file("book.css", priority=900)
     app.add_js_file("book.js", type="module")
@@ -164,12 +210,17 @@ def add_static(app):
 def run_again(app, env, added, changed, removed):
     """Run the notebooks again where the package, its weights or the results have changed since they ran."""
     sources = sorted(
-        [*ROOT.glob("src/imagegen/**/*.py"), *ROOT.glob("src/imagegen/pretrained/*.json")]
+        [
+            *ROOT.glob("src/imagegen/**/*.py"),
+            *ROOT.glob("src/imagegen/pretrained/*.json"),
+        ]
         + list(ROOT.glob("book/results/*.json"))
     )
     digest = hashlib.sha256()
     for path in sources:
-        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+        digest.update(
+            path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes()
+        )
     build = Path(app.outdir).parent
     stamp = build / ".package"
     if stamp.is_file() and stamp.read_text() == digest.hexdigest():
@@ -178,20 +229,30 @@ def run_again(app, env, added, changed, removed):
         log.info("the package or its results have changed: the notebooks run again")
         shutil.rmtree(build / ".jupyter_cache")
     stamp.write_text(digest.hexdigest())
-    return [page for page in env.found_docs if "kernelspec" in env.metadata.get(page, {})]
+    return [
+        page for page in env.found_docs if "kernelspec" in env.metadata.get(page, {})
+    ]
 
 
 def dress_page(app, pagename, templatename, context, doctree):
     """Load the explorers' module where a page holds one; leave out the state of Jupyter widgets."""
+    context["default_mode"] = (
+        context.get("default_mode") or "auto"
+    )  # empty, it is a warning on every page
     scripts = context.get("script_files", [])
     scripts[:] = [
         script
         for script in scripts
-        if "jupyter.widget" not in str(getattr(script, "attributes", {}).get("type", ""))
+        if "jupyter.widget"
+        not in str(getattr(script, "attributes", {}).get("type", ""))
     ]
-    if not pagename.startswith("book/") or not app.env.doc2path(pagename).endswith(".ipynb"):
+    if not pagename.startswith("book/") or not app.env.doc2path(pagename).endswith(
+        ".ipynb"
+    ):
         buttons = context.get("header_buttons", [])  # Colab opens notebooks only
-        buttons[:] = [button for button in buttons if button.get("label") != "launch-buttons"]
+        buttons[:] = [
+            button for button in buttons if button.get("label") != "launch-buttons"
+        ]
     if any(f"<{tag}" in context.get("body", "") for tag in WIDGETS):
         app.add_js_file("explorer.js", type="module")
 
@@ -205,7 +266,9 @@ def check_site(app, exception):
     wanted: set[Path] = set()
     pages = [out / f"{name}.html" for name in sorted(app.env.found_docs)]
     pages += [
-        page for page in (out / "search.html", out / "genindex.html", out / "index.html") if page.is_file()
+        page
+        for page in (out / "search.html", out / "genindex.html", out / "index.html")
+        if page.is_file()
     ]
     for path in pages:
         page = read_page(path.read_text("utf-8"))
@@ -217,19 +280,29 @@ def check_site(app, exception):
         problems += [f"{path.relative_to(out)}: {problem}" for problem in found]
     for path in sorted((out / "_static").rglob("*.css")):
         if remote := CSS_REMOTE.search(path.read_text("utf-8", "replace")):
-            problems.append(f"{path.relative_to(out)}: {remote.group()[:120]} is on another host")
+            problems.append(
+                f"{path.relative_to(out)}: {remote.group()[:120]} is on another host"
+            )
     if problems:
-        raise ExtensionError("the site is not fit to publish:\n  - " + "\n  - ".join(problems))
+        raise ExtensionError(
+            "the site is not fit to publish:\n  - " + "\n  - ".join(problems)
+        )
     served = out / "_static/models"
     shutil.rmtree(served, ignore_errors=True)
     for path in sorted(wanted):
         served.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, served / path.name)
-    log.info("%d pages checked: nothing loads from another host; %d model files", len(pages), len(wanted))
+    log.info(
+        "%d pages checked: nothing loads from another host; %d model files",
+        len(pages),
+        len(wanted),
+    )
 
 
 def setup(app):
-    os.environ["IMAGEGEN_SITE_DIR"] = str(ROOT / MODELS)  # the notebooks' kernels inherit it
+    os.environ["IMAGEGEN_SITE_DIR"] = str(
+        ROOT / MODELS
+    )  # the notebooks' kernels inherit it
     drop_thebe(app)
     app.connect("config-inited", set_theme, priority=100)
     app.connect("builder-inited", add_static)

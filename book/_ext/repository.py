@@ -8,7 +8,9 @@ from pathlib import Path
 FORGES = ("github.com", "gitlab.com", "codeberg.org")
 
 
-def repository(root: Path, environ: dict[str, str] | None = None) -> tuple[str, str] | None:
+def repository(
+    root: Path, environ: dict[str, str] | None = None
+) -> tuple[str, str] | None:
     """Return (address, branch), or None where neither the environment nor git knows.
 
     Asked in order: BOOK_REPOSITORY and BOOK_BRANCH; the variables of the forge that runs the build (GitHub and
@@ -19,16 +21,26 @@ def repository(root: Path, environ: dict[str, str] | None = None) -> tuple[str, 
     if address := env.get("BOOK_REPOSITORY"):
         return _plain(address), branch or "main"
     if env.get("GITHUB_SERVER_URL") and env.get("GITHUB_REPOSITORY"):
-        own = env.get("GITHUB_REF_NAME") if env.get("GITHUB_REF_TYPE") == "branch" else ""
-        return _plain(f"{env['GITHUB_SERVER_URL']}/{env['GITHUB_REPOSITORY']}"), branch or own or "main"
+        own = (
+            env.get("GITHUB_REF_NAME") if env.get("GITHUB_REF_TYPE") == "branch" else ""
+        )
+        return _plain(
+            f"{env['GITHUB_SERVER_URL']}/{env['GITHUB_REPOSITORY']}"
+        ), branch or own or "main"
     if address := env.get("CI_PROJECT_URL"):
         return _plain(address), branch or env.get("CI_COMMIT_BRANCH") or env.get(
             "CI_DEFAULT_BRANCH"
         ) or "main"
     address = _plain(_git(root, "remote", "get-url", "origin"))
-    if re.fullmatch(rf"https://({'|'.join(map(re.escape, FORGES))})/[\w.-]+/[\w./-]+", address):
-        head = _git(root, "rev-parse", "--abbrev-ref", "origin/HEAD").removeprefix("origin/")
-        return address, branch or (head if re.fullmatch(r"[\w./-]+", head) and head != "HEAD" else "main")
+    if re.fullmatch(
+        rf"https://({'|'.join(map(re.escape, FORGES))})/[\w.-]+/[\w./-]+", address
+    ):
+        head = _git(root, "rev-parse", "--abbrev-ref", "origin/HEAD").removeprefix(
+            "origin/"
+        )
+        return address, branch or (
+            head if re.fullmatch(r"[\w./-]+", head) and head != "HEAD" else "main"
+        )
     return None
 
 
@@ -46,7 +58,9 @@ def _plain(address: str) -> str:
 
 def _git(root: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=20
+        )
     except OSError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -38,8 +38,12 @@ def load(folder: Path, kind: str | None = None) -> list[dict]:
             if result["kind"] not in ("model", "benchmark"):
                 raise ValueError(f"kind is {result['kind']!r}, not model or benchmark")
             for metric, entry in result["metrics"].items():
-                if not isinstance(entry["value"], int | float) or not math.isfinite(entry["value"]):
-                    raise ValueError(f"{metric} is {entry['value']!r}, not a finite number")
+                if not isinstance(entry["value"], int | float) or not math.isfinite(
+                    entry["value"]
+                ):
+                    raise ValueError(
+                        f"{metric} is {entry['value']!r}, not a finite number"
+                    )
             if kind in (None, result["kind"]):
                 found.append({**result, "name": str(result["name"])})
         except KeyError as missing:
@@ -77,7 +81,9 @@ def duration(seconds: float) -> str:
     hours, minutes, rest = seconds // 3600, seconds % 3600 // 60, seconds % 60
     parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
     first = next(i for i, (count, _) in enumerate(parts) if count)
-    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count)
+    return " ".join(
+        f"{count} {unit}" for count, unit in parts[first : first + 2] if count
+    )
 
 
 def metric_name(metric: str) -> str:
@@ -113,7 +119,9 @@ def table(head: list[str], rows: list[list[str]], numeric: int) -> nodes.Node:
         made = nodes.row()
         for column, text in enumerate(cells):
             paragraph = nodes.paragraph("", text)
-            made += nodes.entry("", paragraph, classes=["text-right"] if column == numeric else [])
+            made += nodes.entry(
+                "", paragraph, classes=["text-right"] if column == numeric else []
+            )
         return made
 
     group = nodes.tgroup("", cols=len(head))
@@ -129,7 +137,9 @@ def _folder(env) -> Path:
 
 def _state(env) -> str:
     files = sorted(_folder(env).glob("*.json"))
-    return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
+    return hashlib.sha256(
+        b"".join(path.name.encode() + path.read_bytes() for path in files)
+    ).hexdigest()
 
 
 def _note(env) -> None:
@@ -188,13 +198,19 @@ def result_role(name, rawtext, text, lineno, inliner, options=None, content=None
             entry = result["metrics"][metric]
             figure = f"{number(entry['value'])} {entry.get('unit', '')}".strip()
             return [nodes.inline(rawtext, figure, classes=["figure-from-results"])], []
-    message = inliner.reporter.error(f"book/results holds no {metric!r} of {source!r}", line=lineno)
+    message = inliner.reporter.error(
+        f"book/results holds no {metric!r} of {source!r}", line=lineno
+    )
     return [inliner.problematic(rawtext, rawtext, message)], [message]
 
 
 def outdated(app, env, added, changed, removed):
     now = _state(env)
-    return [page for page, state in getattr(env, "results_pages", {}).items() if state != now]
+    return [
+        page
+        for page, state in getattr(env, "results_pages", {}).items()
+        if state != now
+    ]
 
 
 def forget(app, env, docname):
@@ -206,4 +222,9 @@ def setup(app):
     app.add_role("result", result_role)
     app.connect("env-get-outdated", outdated)
     app.connect("env-purge-doc", forget)
-    return {"version": "1", "env_version": 1, "parallel_read_safe": False, "parallel_write_safe": True}
+    return {
+        "version": "1",
+        "env_version": 1,
+        "parallel_read_safe": False,
+        "parallel_write_safe": True,
+    }

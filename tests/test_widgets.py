@@ -6,13 +6,14 @@ import io
 import json
 import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from imagegen import images
+from imagegen import images, viz, widgets
 from imagegen.vae import VAE, VAEConfig
 from imagegen.widgets import ImageExplorer, LatentMap
 
@@ -254,3 +255,10 @@ def test_only_a_site_build_writes_files(kind, suffixes, tmp_path, monkeypatch):
 def test_bad_arguments_are_named(make_it, message):
     with pytest.raises(ValueError, match=message):
         make_it()
+
+
+def test_a_class_has_the_same_colour_in_figures_and_explorers():
+    """The list in explorer.js is that of viz."""
+    source = (Path(widgets.__file__).parent / "explorer.js").read_text("utf-8")
+    found = re.search(r"const COLOURS = \[(.*?)\]", source)
+    assert tuple(re.findall(r"#[0-9a-f]{6}", found[1])) == viz.COLOURS

@@ -292,6 +292,8 @@ def check_site(app, exception):
     for path in sorted(wanted):
         served.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, served / path.name)
+    if hasattr(app, "package_digest"):  # an interrupted build runs the notebooks again
+        (out.parent / ".package").write_text(app.package_digest)
     log.info(
         "%d pages checked: nothing loads from another host; %d model files",
         len(pages),

@@ -65,7 +65,7 @@ def number(value: float) -> str:
         decimals = max(0, 3 - math.floor(math.log10(abs(value))))
         text = f"{value:.{decimals}f}" if decimals <= 8 else f"{value:.3e}"
         if decimals <= 8 and abs(value) < 100:
-            text = text.rstrip("0")
+            text = text.rstrip("0").rstrip(".") if "." in text else text
     return text.replace("-", "−")
 
 
@@ -101,6 +101,7 @@ def provenance(result: dict) -> str:
         f"recipe {result['recipe']}" if result.get("recipe") else "",
         f"seed {result['seed']}" if result.get("seed") is not None else "",
         f"commit {str(result['commit'])[:10]}" if result.get("commit") else "",
+        "with uncommitted changes" if result.get("dirty") else "",
         str(result.get("device") or ""),
         f"torch {result['torch']}" if result.get("torch") else "",
         duration(result["seconds"]) if result.get("seconds") else "",

@@ -77,7 +77,8 @@ p { margin: 0; } .note { font-size: .85rem; min-height: 1.4em; } .note.error { f
 @media print { .live { display: none; } .fallback { display: block; } }
 @media (forced-colors: active) { .dot, .swatch, .plate { forced-color-adjust: none; } }`;
 
-const COLOURS = ['#4e79a7', '#f28e2b', '#d64f53', '#4fa8a1', '#59a14f', '#d7b22d', '#a56a9b', '#ff86a0', '#96694d', '#8a8f98'];
+// The classes' colours, as in viz.py: a class has one colour in a chapter.
+const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#b3a800', '#808080', '#7a4fb5', '#a0522d'];
 
 /** An element: attributes, `onEVENT` listeners, children. */
 function h(tag, attributes = {}, ...children) {

@@ -122,7 +122,7 @@ def provenance(device: torch.device | str) -> dict[str, Any]:
     changes = _git("status", "--porcelain", "--", ".", ":!src/imagegen/pretrained", ":!book/results")
     return {
         "commit": commit or None,
-        "dirty": None if not commit else bool(changes),
+        "dirty": None if not commit or changes is None else bool(changes),
         "device": machine,
         "torch": str(torch.__version__),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

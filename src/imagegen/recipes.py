@@ -18,7 +18,7 @@ from imagegen import data, pretrained
 from imagegen.data import Batch, Batches
 from imagegen.images import to_unit
 from imagegen.objectives import bernoulli_nll, free_bits, gaussian_kl_per_dim, kl_weight
-from imagegen.training import EMA, CheckpointError, Session, learning_rate, seed_of
+from imagegen.training import EMA, CheckpointError, NonFiniteLoss, Session, learning_rate, seed_of
 from imagegen.vae import VAE, VAEConfig
 
 DATA: dict[str, Callable[[str], data.ImageSet]] = {"fashion-mnist": data.fashion_mnist}
@@ -187,8 +187,9 @@ def plan(name: str, *, speed: str | None = None, steps: int | None = None, devic
     precision = precision or (recipe.precision if gpus else "32-true")
     length = next((key for key, value in lengths.items() if value == n_steps), "custom")
     runs = Path(os.environ.get("IMAGEGEN_RUNS") or "runs")
+    own = recipe.seed == RECIPES[name].seed  # weights of another seed never replace the shipped ones unasked
     folder = runs / (name if length == "full" else f"{name}-{length}")
-    target = out or (pretrained.FOLDER if length == "full" else folder)
+    target = out or (pretrained.FOLDER if length == "full" and own else folder)
     identity = {"steps asked for": n_steps, "devices": devices, "precision": precision}
     for key, value in recipe.config().items():
         identity |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
@@ -330,7 +331,12 @@ def train_stale(*, minutes: float | None = None, say: Callable[[str], None] = pr
             left.append(recipe.name)
             continue
         began = time.time()
-        result = train(job)
+        try:
+            result = train(job)
+        except NonFiniteLoss as error:  # the others still get their turn
+            say(f"{recipe.name}: left: {error}")
+            left.append(recipe.name)
+            continue
         if result["finished"]:
             pace = (time.time() - began) / 60 / max(estimate, 0.1)
             say(f"{recipe.name}: done, weights and card in {job.out}")

@@ -78,7 +78,8 @@ def plot_history(
     """
     if not history:
         raise ValueError("the history is empty: nothing was logged")
-    terms = [name for name in history[0] if name != "step"] if terms is None else list(terms)
+    aside = ("step", "seconds", "fetch_share")  # what `training.run` adds to the terms
+    terms = [name for name in history[0] if name not in aside] if terms is None else list(terms)
     if missing := [name for name in terms if name not in history[0]]:
         raise ValueError(f"the history has no {missing}, only {sorted(history[0])}")
     fig, axes = figure(1, len(terms), size=(2.9 * len(terms) + 0.3, 2.5), squeeze=False)

@@ -91,7 +91,8 @@ def metric_name(metric: str) -> str:
 
 
 def protocol(entry: dict) -> str:
-    size = f"{entry['n']:,} images" if isinstance(entry.get("n"), int) else ""
+    counted = "moves" if entry.get("unit") == "ms" else "images"
+    size = f"{entry['n']:,} {counted}" if isinstance(entry.get("n"), int) else ""
     return ", ".join(part for part in (entry.get("detail", ""), size) if part)
 
 

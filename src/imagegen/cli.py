@@ -25,7 +25,7 @@ USER_ERRORS = (
     training.CheckpointError,
     training.NonFiniteLoss,
 )
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+PRECISIONS = ("32-true", "bf16-mixed")
 REPOSITORY = Path(__file__).parents[2]
 BATCH = 100  # images measured together; the draws are seeded by batch, so this is part of what a seed means
 

@@ -7,11 +7,13 @@ import io
 import math
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,7 +102,7 @@ def _read_verified(path: Path, sha256: str) -> bytes:
     return content
 
 
-def _missing() -> DataError:
+def _missing(reason: object = "") -> DataError:
     return DataError(
         "Fashion-MNIST was not found in "
         + ", ".join(map(str, _fashion_mnist_folders()))
@@ -108,6 +110,7 @@ def _missing() -> DataError:
         "(1) put its four .gz files into a folder and name it in the environment variable IMAGEGEN_DATA; "
         "(2) run `imagegen data --fetch` on a machine that reaches the internet; "
         f"(3) on Debian or Ubuntu, run `apt-get install {DEBIAN_PACKAGE}` as root."
+        + (f" The download failed: {reason}" if reason else "")
     )
 
 
@@ -115,9 +118,14 @@ def _download(folder: Path) -> Path:
     from torchvision.datasets import FashionMNIST
 
     folder.mkdir(parents=True, exist_ok=True)
+    before = socket.getdefaulttimeout()
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        with contextlib.redirect_stdout(io.StringIO()):
-            FashionMNIST(temporary, download=True)
+        socket.setdefaulttimeout(60)  # torchvision sets none, and a firewall that drops packets answers never
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                FashionMNIST(temporary, download=True)
+        finally:
+            socket.setdefaulttimeout(before)
         raw = Path(temporary) / "FashionMNIST" / "raw"
         for name, sha256 in _FASHION_MNIST.values():
             _read_verified(raw / name, sha256)
@@ -144,10 +152,14 @@ def fetch_fashion_mnist() -> Path:
         return folder
     try:
         return _download(cache_folder() / "fashion-mnist")
-    except (OSError, RuntimeError) as error:  # no network, a mirror that is down, or a broken download
+    except (
+        OSError,
+        RuntimeError,
+        HTTPException,
+    ) as error:  # no network, a mirror that is down, or a broken download
         if _install_debian_package() and (folder := find_fashion_mnist()):
             return folder
-        raise _missing() from error
+        raise _missing(error) from error
 
 
 def fashion_mnist(split: str = "train", *, download: bool = True) -> ImageSet:

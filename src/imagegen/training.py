@@ -209,7 +209,7 @@ def load_checkpoint(path: Path | str, *, device: torch.device | str = "cpu") -> 
     """
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except (FileNotFoundError, PermissionError, MemoryError, torch.OutOfMemoryError):  # says nothing of the file's content
+    except (FileNotFoundError, PermissionError, MemoryError, torch.OutOfMemoryError):  # no damage
         raise
     except Exception as error:
         raise CheckpointError(

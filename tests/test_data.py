@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from imagegen import data
-from imagegen.data import Batches, DataError, LinearGaussian
+from imagegen.data import Batches, DataError, LinearGaussian, fashion
 
 NAMES = [
     "train-images-idx3-ubyte.gz",
@@ -45,11 +45,11 @@ def places(tmp_path, monkeypatch) -> SimpleNamespace:
     for folder in vars(there).values():
         folder.mkdir()
     monkeypatch.setenv("IMAGEGEN_DATA", str(there.named))
-    monkeypatch.setattr(data.platformdirs, "user_cache_dir", lambda name: str(there.user))
-    monkeypatch.setattr(data, "DEBIAN_FOLDER", there.debian)
+    monkeypatch.setattr(fashion.platformdirs, "user_cache_dir", lambda name: str(there.user))
+    monkeypatch.setattr(fashion, "DEBIAN_FOLDER", there.debian)
     monkeypatch.setattr(torchvision.datasets, "FashionMNIST", no_internet)
-    monkeypatch.setattr(data.subprocess, "run", lambda *a, **k: pytest.fail(f"ran {a}"))
-    monkeypatch.setattr(data.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(fashion.subprocess, "run", lambda *a, **k: pytest.fail(f"ran {a}"))
+    monkeypatch.setattr(fashion.os, "geteuid", lambda: 1000)
     return there
 
 
@@ -181,12 +181,13 @@ def test_the_same_bytes_compressed_anew_are_accepted(found, places):
 
 
 def test_the_report_lists_every_file_with_its_verdict(found, places):
-    assert [row["verdict"] for row in data.report()] == ["missing"] * 4
-    assert {row["folder"] for row in data.report()} == {"-"}
+    assert [row["verdict"] for row in data.report()] == ["missing"] * 4 + ["ok"]
+    assert {row["folder"] for row in data.report()[:4]} == {"-"}
     link(found, places.named)
     (places.named / LABELS).unlink()
     (places.named / LABELS).write_bytes(b"")
-    rows = data.report()
+    assert [row["name"] for row in data.report()] == ["fashion-mnist"] * 4 + ["avatars"]
+    rows = fashion.report_fashion_mnist()
     assert [row["file"] for row in rows] == NAMES
     assert {(row["name"], row["folder"]) for row in rows} == {("fashion-mnist", str(places.named))}
     assert [row["verdict"] for row in rows[:3]] == ["ok"] * 3
@@ -213,7 +214,7 @@ def test_missing_data_names_the_places_and_the_three_ways(places):
 
 
 def test_without_download_nothing_is_fetched(places, monkeypatch):
-    monkeypatch.setattr(data, "fetch_fashion_mnist", lambda: pytest.fail("fetched"))
+    monkeypatch.setattr(fashion, "fetch_fashion_mnist", lambda: pytest.fail("fetched"))
     with pytest.raises(DataError):
         data.fashion_mnist("train", download=False)
 
@@ -266,23 +267,23 @@ def debian(places, monkeypatch) -> list[list[str]]:
         ran.append(command)
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(data.subprocess, "run", run)
-    monkeypatch.setattr(data.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(data.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(fashion.subprocess, "run", run)
+    monkeypatch.setattr(fashion.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(fashion.shutil, "which", lambda name: f"/usr/bin/{name}")
     exists = Path.exists
     monkeypatch.setattr(Path, "exists", lambda p: str(p) == "/etc/debian_version" or exists(p))
     return ran
 
 
 def test_root_on_debian_installs_the_package_when_the_download_fails(found, places, debian, monkeypatch):
-    run = data.subprocess.run
+    run = fashion.subprocess.run
 
     def install(command, **options):
         if "install" in command:
             link(found, places.debian)
         return run(command, **options)
 
-    monkeypatch.setattr(data.subprocess, "run", install)
+    monkeypatch.setattr(fashion.subprocess, "run", install)
     assert data.fetch_fashion_mnist() == places.debian
     assert [command[:2] for command in debian] == [["apt-get", "update"], ["apt-get", "install"]]
     assert debian[1][-1] == "dataset-fashion-mnist"
@@ -297,9 +298,9 @@ def test_a_package_that_brings_nothing_ends_in_the_three_ways(debian):
 @pytest.mark.parametrize("lacking", ["root", "apt-get"])
 def test_apt_is_left_alone_where_it_cannot_work(debian, monkeypatch, lacking):
     if lacking == "root":
-        monkeypatch.setattr(data.os, "geteuid", lambda: 1000)
+        monkeypatch.setattr(fashion.os, "geteuid", lambda: 1000)
     else:
-        monkeypatch.setattr(data.shutil, "which", lambda name: None)
+        monkeypatch.setattr(fashion.shutil, "which", lambda name: None)
     with pytest.raises(DataError, match="Three ways"):
         data.fetch_fashion_mnist()
     assert debian == []

@@ -14,12 +14,19 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as bytes_from_tensors
 from torch import nn
 
+from imagegen.classifier import Classifier, ClassifierConfig
+from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
 from imagegen.training import write_atomic
-from imagegen.vae import VAE, VAEConfig
+from imagegen.vae import VAE, Autoencoder, VAEConfig
 
 FOLDER = Path(__file__).parent / "pretrained"
 LICENCE = "Apache-2.0"
-FAMILIES: dict[str, tuple[type, type[nn.Module]]] = {"vae": (VAEConfig, VAE)}
+FAMILIES: dict[str, tuple[type, type[nn.Module]]] = {
+    "vae": (VAEConfig, VAE),
+    "autoencoder": (VAEConfig, Autoencoder),
+    "classifier": (ClassifierConfig, Classifier),
+    "decoder": (AttributeDecoderConfig, AttributeDecoder),
+}
 
 
 class PretrainedError(RuntimeError):

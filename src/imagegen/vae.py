@@ -80,17 +80,14 @@ class VAE(nn.Module):
         super().__init__()
         self.config = config
         build = _conv_networks if config.network == "conv" else _mlp_networks
-        self.encoder, self.decoder = build(config)
+        self.encoder, self.decoder = build(config, per_latent=2)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance, each (B, D), of q(z | x) for images (B, C, H, W) in [-1, 1].
 
         Raises: ValueError: the images do not have the config's shape.
         """
-        if x.shape[1:] != self.config.image_shape:
-            raise ValueError(
-                f"images of shape {tuple(x.shape)}, expected (B, {', '.join(map(str, self.config.image_shape))})"
-            )
+        _check_images(x, self.config)
         mean, log_var = self.encoder(x).chunk(2, dim=1)
         return mean, log_var
 
@@ -99,8 +96,7 @@ class VAE(nn.Module):
 
         Raises: ValueError: the latents do not have the config's dimension.
         """
-        if z.dim() != 2 or z.shape[1] != self.config.latent_dim:
-            raise ValueError(f"latents of shape {tuple(z.shape)}, expected (B, {self.config.latent_dim})")
+        _check_latents(z, self.config)
         return self.decoder(z).reshape(-1, *self.config.image_shape)
 
     def forward(self, x: Tensor, *, generator: torch.Generator | None = None) -> VAEOutput:
@@ -109,13 +105,59 @@ class VAE(nn.Module):
         return VAEOutput(self.decode(z), mean, log_var, z)
 
 
+class AutoencoderOutput(NamedTuple):
+    """What an autoencoder computes; never a loss."""
+
+    params: Tensor  # (B, C, H, W): logits of a Bernoulli, or means of a Gaussian
+    z: Tensor  # (B, D), the code
+
+
+class Autoencoder(nn.Module):
+    """The networks of a VAE without its noise and without a prior: x -> z -> x. Images enter in [-1, 1].
+
+    Nothing says how its codes are spread, so there is no distribution to draw a new one from.
+    """
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        build = _conv_networks if config.network == "conv" else _mlp_networks
+        self.encoder, self.decoder = build(config, per_latent=1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the code (B, D) of images (B, C, H, W) in [-1, 1]. Raises: ValueError: another shape."""
+        _check_images(x, self.config)
+        return self.encoder(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the parameters (B, C, H, W) of p(x | z) for codes (B, D). Raises: ValueError: another shape."""
+        _check_latents(z, self.config)
+        return self.decoder(z).reshape(-1, *self.config.image_shape)
+
+    def forward(self, x: Tensor) -> AutoencoderOutput:
+        z = self.encode(x)
+        return AutoencoderOutput(self.decode(z), z)
+
+
+def _check_images(x: Tensor, config: VAEConfig) -> None:
+    if x.shape[1:] != config.image_shape:
+        raise ValueError(
+            f"images of shape {tuple(x.shape)}, expected (B, {', '.join(map(str, config.image_shape))})"
+        )
+
+
+def _check_latents(z: Tensor, config: VAEConfig) -> None:
+    if z.dim() != 2 or z.shape[1] != config.latent_dim:
+        raise ValueError(f"latents of shape {tuple(z.shape)}, expected (B, {config.latent_dim})")
+
+
 def _dense(config: VAEConfig, n_in: int, n_out: int) -> list[nn.Module]:
     """Return the dense part of a network: n_in -> hidden -> residual blocks -> n_out."""
     blocks = [DenseResidualBlock(config.hidden, dropout=config.dropout) for _ in range(config.dense_blocks)]
     return [nn.Linear(n_in, config.hidden), *blocks, nn.SiLU(), nn.Linear(config.hidden, n_out)]
 
 
-def _conv_networks(config: VAEConfig) -> tuple[nn.Module, nn.Module]:
+def _conv_networks(config: VAEConfig, *, per_latent: int) -> tuple[nn.Module, nn.Module]:
     channels, height, width = config.image_shape
     half, quarter = config.width, 2 * config.width
     neck = (config.neck, height // 4, width // 4)
@@ -127,7 +169,7 @@ def _conv_networks(config: VAEConfig) -> tuple[nn.Module, nn.Module]:
         nn.SiLU(),
         nn.Conv2d(quarter, config.neck, 1),
         nn.Flatten(),
-        *_dense(config, math.prod(neck), 2 * config.latent_dim),
+        *_dense(config, math.prod(neck), per_latent * config.latent_dim),
     )
     decoder = nn.Sequential(
         *_dense(config, config.latent_dim, math.prod(neck)),
@@ -142,9 +184,9 @@ def _conv_networks(config: VAEConfig) -> tuple[nn.Module, nn.Module]:
     return encoder, decoder
 
 
-def _mlp_networks(config: VAEConfig) -> tuple[nn.Module, nn.Module]:
+def _mlp_networks(config: VAEConfig, *, per_latent: int) -> tuple[nn.Module, nn.Module]:
     n_pixels = math.prod(config.image_shape)
-    encoder = nn.Sequential(nn.Flatten(), *_dense(config, n_pixels, 2 * config.latent_dim))
+    encoder = nn.Sequential(nn.Flatten(), *_dense(config, n_pixels, per_latent * config.latent_dim))
     return encoder, nn.Sequential(*_dense(config, config.latent_dim, n_pixels))
 
 

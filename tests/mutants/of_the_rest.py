@@ -1,12 +1,12 @@
-"""The mutants of what a VAE stands on: ranges of images, data with a known answer, measures, and the recipe's loss."""
+"""The mutants of what a VAE stands on: ranges of images, data with a known answer, and measures."""
 
 from tests.mutants.mutant import OWN, Mutant
 
 TESTS = {
     "images": ("tests/test_images.py",),
-    "data": ("tests/test_data.py", "tests/test_vae_derivation.py"),
+    "data/toys": ("tests/test_data.py", "tests/test_vae_derivation.py"),
+    "data/batches": ("tests/test_data.py",),
     "metrics": ("tests/test_metrics.py", "tests/test_vae_derivation.py"),
-    "recipes": ("tests/test_recipes.py",),
 }
 
 
@@ -73,66 +73,66 @@ IMAGES = (
 
 DATA = (
     _mutant(
-        "noise-variance-for-its-std", "data.LinearGaussian.sample",
+        "noise-variance-for-its-std", "data/toys.LinearGaussian.sample",
         "self.noise_std * noise", "self.noise_std**2 * noise",
         "The noise is scaled by its variance and not by its standard deviation.",
         equation="vae-linear-marginal",
     ),
     _mutant(
-        "sample-without-its-bias", "data.LinearGaussian.sample",
+        "sample-without-its-bias", "data/toys.LinearGaussian.sample",
         " + self.bias + self.noise_std", " + self.noise_std",
         "The data are drawn around 0 and not around b.",
         equation="vae-linear-marginal",
     ),
     _mutant(
-        "marginal-without-noise", "data.LinearGaussian.log_marginal",
+        "marginal-without-noise", "data/toys.LinearGaussian.log_marginal",
         "self.noise_std**2 * torch.eye", "1e-6 * torch.eye",
         "The covariance of x is W W' alone, which has no inverse; a small number is added to the diagonal until the "
         "factorisation stops failing, and the likelihood is of another model.",
         equation="vae-linear-marginal",
     ),
     _mutant(
-        "marginal-std-for-variance", "data.LinearGaussian.log_marginal",
+        "marginal-std-for-variance", "data/toys.LinearGaussian.log_marginal",
         "self.noise_std**2 * torch.eye", "self.noise_std * torch.eye",
         "The standard deviation is put on the diagonal where the variance belongs.",
         equation="vae-linear-marginal",
     ),
     _mutant(
-        "posterior-forgets-the-prior", "data.LinearGaussian.posterior",
-        "precision = torch.eye(dim, dtype=self.weight.dtype) + ", "precision = ",
+        "posterior-forgets-the-prior", "data/toys.LinearGaussian.posterior",
+        "precision = identity + ", "precision = ",
         "The identity, which comes from the prior, is left out: this is least squares, with latents too far out.",
         equation="vae-linear-posterior",
     ),
     _mutant(
-        "posterior-precision-with-the-std", "data.LinearGaussian.posterior",
+        "posterior-precision-with-the-std", "data/toys.LinearGaussian.posterior",
         "self.weight.T @ self.weight / self.noise_std**2", "self.weight.T @ self.weight / self.noise_std",
         "The precision is divided by the standard deviation and not by the variance.",
         equation="vae-linear-posterior",
     ),
     _mutant(
-        "posterior-mean-not-scaled", "data.LinearGaussian.posterior",
+        "posterior-mean-not-scaled", "data/toys.LinearGaussian.posterior",
         "@ covariance / self.noise_std**2, covariance", "@ covariance, covariance",
         "The mean is written as M^-1 W'(x - b), as in a text whose M is s^2 times ours.",
         equation="vae-linear-posterior",
     ),
     _mutant(
-        "posterior-not-centred", "data.LinearGaussian.posterior",
+        "posterior-not-centred", "data/toys.LinearGaussian.posterior",
         "(x - self.bias) @", "x @",
         "The bias is not taken off before projecting: right for centred data, and for no other.",
         equation="vae-linear-posterior",
     ),
     _mutant(
-        "covariance-the-other-way", "data.gaussian_2d",
+        "covariance-the-other-way", "data/toys.gaussian_2d",
         "torch.linalg.cholesky(covariance).T", "torch.linalg.cholesky(covariance)",
         "The factor L of a covariance L L' is applied from the wrong side: the points have covariance L' L.",
     ),
     _mutant(
-        "every-epoch-in-one-order", "data.Batches.at",
+        "every-epoch-in-one-order", "data/batches.Batches.at",
         "self.seed * 1_000_003 + epoch", "self.seed * 1_000_003",
         "The order of the images is drawn once, and every epoch sees the same batches.",
     ),
     _mutant(
-        "every-process-takes-the-same-images", "data.Batches.at",
+        "every-process-takes-the-same-images", "data/batches.Batches.at",
         "position * self.batch_size + self.rank * share", "position * self.batch_size",
         "All processes read the first part of the batch: two graphics cards do the work of one.",
     ),
@@ -231,39 +231,4 @@ METRICS = (
     ),
 )  # fmt: skip
 
-RECIPES = (
-    _mutant(
-        "rate-as-a-mean-over-latents", "recipes.vae_terms",
-        "rate = rate_per_dim.sum(1)", "rate = rate_per_dim.mean(1)",
-        "The KL is averaged over the latents where the loss is put together: the terms are right and their balance is "
-        "not.",
-        "https://github.com/maxhodak/keras-molecules/issues/59",
-        bug=1,
-    ),
-    _mutant(
-        "rate-subtracted", "recipes.vae_terms",
-        "distortion + beta * penalty", "distortion - beta * penalty",
-        "The ELBO is reconstruction minus KL; its negative is distortion plus rate. Half of the signs are flipped.",
-        "https://github.com/EderSantana/gumbel/issues/3",
-        bug=2,
-    ),
-    _mutant(
-        "beta-on-the-distortion", "recipes.vae_terms",
-        "distortion + beta * penalty", "beta * distortion + penalty",
-        "Beta multiplies the reconstruction and not the KL: a warm-up then holds back the pictures.",
-    ),
-    _mutant(
-        "targets-in-minus-one-to-one", "recipes.vae_terms",
-        "bernoulli_nll(out.params, to_unit(x))", "bernoulli_nll(out.params, x)",
-        "The images go into the cross-entropy as they are, in [-1, 1].",
-        "https://github.com/Lightning-Universe/lightning-bolts/issues/177",
-        bug=9,
-    ),
-    _mutant(
-        "free-bits-in-the-report", "recipes.vae_terms",
-        '"rate": rate}', '"rate": penalty}',
-        "The floor is reported as the rate: a collapsed model seems to use its latents.",
-    ),
-)  # fmt: skip
-
-MUTANTS = IMAGES + DATA + METRICS + RECIPES
+MUTANTS = IMAGES + DATA + METRICS

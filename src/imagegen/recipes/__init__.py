@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
-import json
 import os
 import time
 from collections.abc import Callable
@@ -14,114 +12,40 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imagegen import data, pretrained
+from imagegen import pretrained
 from imagegen.data import Batch, Batches
-from imagegen.images import to_unit
-from imagegen.objectives import bernoulli_nll, free_bits, gaussian_kl_per_dim, kl_weight
+from imagegen.recipes.catalogue import DATA, RECIPES, Recipe
+from imagegen.recipes.terms import (
+    AttributeObjective,
+    AutoencoderObjective,
+    ClassifierObjective,
+    VAEObjective,
+    vae_terms,
+)
 from imagegen.training import EMA, CheckpointError, NonFiniteLoss, Session, learning_rate, seed_of
-from imagegen.vae import VAE, VAEConfig
 
-DATA: dict[str, Callable[[str], data.ImageSet]] = {"fashion-mnist": data.fashion_mnist}
+__all__ = [
+    "DATA", "RECIPES", "AttributeObjective", "AutoencoderObjective", "ClassifierObjective", "Job", "Recipe",
+    "RecipeError", "VAEObjective", "budget", "plan", "recipe_step", "train", "train_stale", "vae_terms",
+    "why_stale", "write_weights",
+]  # fmt: skip
 
 
 class RecipeError(RuntimeError):
     """A training cannot start as asked; the message says what to change."""
 
 
-@dataclass(frozen=True)
-class VAEObjective:
-    """The negative ELBO: beta weighs the KL, reached over `kl_warmup` steps; free_bits: nats a dimension."""
-
-    beta: float = 1.0
-    kl_warmup: int = 0
-    free_bits: float = 0.0
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One named training. The fields up to `seed` shape the weights: a card must match them.
-
-    precision: used on a GPU; a CPU trains in 32 bits. value: order of `--stale`, the largest first.
-    cpu_minutes, gpu_minutes: what a full run takes, roughly, for `--stale --minutes`.
-    """
-
-    name: str
-    model: VAEConfig
-    objective: VAEObjective = VAEObjective()
-    data: str = "fashion-mnist"
-    batch_size: int = 128
-    n_steps: int = 20_000
-    lr: float = 1.5e-3
-    lr_warmup: int = 200
-    lr_final: float = 0.02
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.05
-    clip: float = 100.0
-    ema: float = 0.999
-    seed: int = 0
-    quick_steps: int = 60
-    precision: str = "bf16-mixed"
-    value: float = 1.0
-    cpu_minutes: float = 60.0
-    gpu_minutes: float = 5.0
-
-    def config(self) -> dict[str, Any]:
-        """Return what shapes the weights, as JSON holds it: what a card and a checkpoint must match."""
-        aside = ("value", "cpu_minutes", "gpu_minutes", "quick_steps", "precision")
-        shaping = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in aside}
-        plain = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in shaping.items()}
-        return json.loads(json.dumps(plain))
-
-    def config_hash(self) -> str:
-        """Return 16 hexadecimal digits that change with any field of `config()`."""
-        return hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode()).hexdigest()[:16]
-
-
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            "vae-fashion", VAEConfig(latent_dim=32, dropout=0.1), n_steps=24_000, value=2.0, cpu_minutes=45.0
-        ),
-        Recipe(
-            "vae-fashion-2d",
-            VAEConfig(latent_dim=2, width=16, hidden=256, dense_blocks=2, dropout=0.05),
-            n_steps=8_000,
-            value=1.0,
-            cpu_minutes=8.0,
-        ),
-    )
-}
-
-
-def vae_terms(model: nn.Module, x: Tensor, *, beta: float = 1.0, floor: float = 0.0,
-              generator: torch.Generator | None = None) -> dict[str, Tensor]:  # fmt: skip
-    """Return the terms of the negative ELBO of images x (B, C, H, W) in [-1, 1], each (B,) nats.
-
-    loss = distortion + beta * rate: distortion = -log p(x | z) at one z ~ q(z | x), rate = KL(q || p).
-    With `floor` > 0 the loss holds each dimension's mean rate at that many nats or more (free bits).
-    """
-    out = model(x, generator=generator)
-    distortion = bernoulli_nll(out.params, to_unit(x))
-    rate_per_dim = gaussian_kl_per_dim(out.mean, out.log_var)
-    rate = rate_per_dim.sum(1)
-    penalty = free_bits(rate_per_dim, floor) if floor else rate
-    return {"loss": distortion + beta * penalty, "distortion": distortion, "rate": rate}
-
-
-def vae_step(recipe: Recipe, n_steps: int, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA,
-             fabric: Any) -> Callable[[tuple[int, Batch]], dict[str, Tensor]]:  # fmt: skip
-    """Return the step of a VAE: (index, batch) -> scalar terms, after one update of model and average."""
-    objective, bare = recipe.objective, getattr(model, "module", model)
-    warmup = min(objective.kl_warmup, n_steps // 5)  # a short run must reach its full beta too
+def recipe_step(recipe: Recipe, n_steps: int, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA,
+                fabric: Any) -> Callable[[tuple[int, Batch]], dict[str, Tensor]]:  # fmt: skip
+    """Return a recipe's step: (index, batch) -> scalar terms, after one update of model and average."""
+    bare = getattr(model, "module", model)
     generator = torch.Generator(fabric.device)
 
     def step(numbered: tuple[int, Batch]) -> dict[str, Tensor]:
         index, batch = numbered
         generator.manual_seed(seed_of(recipe.seed, index, fabric.global_rank))
         torch.manual_seed(seed_of(recipe.seed, index, fabric.global_rank, 1))  # for dropout: another stream
-        beta = objective.beta * kl_weight(index, warmup)
-        terms = vae_terms(model, batch.x, beta=beta, floor=objective.free_bits, generator=generator)
+        terms = recipe.objective.terms(model, batch, step=index, n_steps=n_steps, generator=generator)
         means = {name: value.mean() for name, value in terms.items()}
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(means["loss"])
@@ -132,7 +56,6 @@ def vae_step(recipe: Recipe, n_steps: int, model: nn.Module, optimizer: torch.op
             )  # fmt: skip
         optimizer.step()
         ema.update(bare)
-        means["negative_elbo"] = means["distortion"] + means["rate"]
         return means | {"gradient_norm": norm}
 
     return step
@@ -240,19 +163,19 @@ def _work(fabric: Any, job: Job) -> int:
         torch.use_deterministic_algorithms(True, warn_only=True)
     recipe = job.recipe
     torch.manual_seed(recipe.seed)
-    bare = VAE(recipe.model).to(fabric.device)
+    bare = recipe.build().to(fabric.device)
     ema = EMA(bare, recipe.ema)
     adam = torch.optim.AdamW(
         bare.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
     )
     model, optimizer = fabric.setup(bare, adam)
-    images = DATA[recipe.data]("train").images
+    train = DATA[recipe.data]("train")
     share = {"rank": fabric.global_rank, "world_size": fabric.world_size, "device": fabric.device}
-    batches = Batches(images, batch_size=recipe.batch_size, seed=recipe.seed, **share)
+    batches = Batches(train.images, train.labels, batch_size=recipe.batch_size, seed=recipe.seed, **share)
     return job.session.run(
         fabric,
         {"model": bare, "optimizer": optimizer, "ema": ema},
-        vae_step(recipe, job.session.n_steps, model, optimizer, ema, fabric),
+        recipe_step(recipe, job.session.n_steps, model, optimizer, ema, fabric),
         lambda index: (index, batches.at(index)),
         origin=pretrained.provenance(fabric.device),
     )
@@ -270,7 +193,7 @@ def write_weights(job: Job) -> dict[str, Any]:
     reached = job.budget if step == job.session.n_steps else "partial"
     if reached != "full" and why_stale(recipe, folder=job.out) is None:
         raise RecipeError(f"{job.out} holds finished weights, these are {reached}: give another --out")
-    model = VAE(recipe.model)
+    model = recipe.build()
     model.load_state_dict(state["ema"]["module"])
     origin = state["provenance"]
     if origin["commit"] is None:
@@ -281,7 +204,7 @@ def write_weights(job: Job) -> dict[str, Any]:
         "seed": recipe.seed, "budget": reached, "steps": step, "images_seen": step * recipe.batch_size,
         **origin, "devices": job.devices, "precision": job.precision,
         "seconds": round(state["seconds"], 1), "cpu_seconds": round(state["cpu_seconds"], 1),
-        "training": {k: last[k] for k in ("negative_elbo", "distortion", "rate", "fetch_share")},
+        "training": {k: last[k] for k in (*recipe.objective.reported, "fetch_share")},
         "metrics": {},
     }  # fmt: skip
     return pretrained.save(model, described, folder=job.out)

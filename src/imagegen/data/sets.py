@@ -1,0 +1,31 @@
+"""What the data sets share: the form in which they come, and the error when they do not."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class DataError(RuntimeError):
+    """A data set is missing, incomplete or altered; the message names the file and what to do."""
+
+
+class ImageSet(NamedTuple):
+    """Images with their labels, whole in memory."""
+
+    images: Tensor  # uint8 (N, C, H, W)
+    labels: Tensor  # int64 (N,)
+    classes: tuple[str, ...]
+
+
+class AvatarSet(NamedTuple):
+    """Images with all their attributes, whole in memory."""
+
+    images: Tensor  # uint8 (N, 3, S, S)
+    labels: Tensor  # int64 (N, A): column a counts from 0 in the values of the a-th attribute
+    attributes: dict[str, tuple[str, ...]]  # name of each attribute and its values, in the order of the columns
+
+
+def check_split(split: str) -> None:
+    """Raises: ValueError: neither "train" nor "test"."""
+    if split not in ("train", "test"):
+        raise ValueError(f"expected split 'train' or 'test', got {split!r}")

@@ -1,0 +1,160 @@
+"""What each training minimises: model and batch in, named terms of the loss out, one value an image."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, pad
+
+from imagegen.classifier import Classifier
+from imagegen.data import Batch
+from imagegen.decoder import WITHHELD, AttributeDecoder
+from imagegen.images import to_unit
+from imagegen.metrics import mse
+from imagegen.objectives import bernoulli_nll, free_bits, gaussian_kl_per_dim, kl_weight
+from imagegen.vae import VAE, Autoencoder
+
+
+@dataclass(frozen=True)
+class VAEObjective:
+    """The negative ELBO: beta weighs the KL, reached over `kl_warmup` steps; free_bits: nats a dimension."""
+
+    beta: float = 1.0
+    kl_warmup: int = 0
+    free_bits: float = 0.0
+    network: ClassVar = VAE
+    reported: ClassVar = ("negative_elbo", "distortion", "rate")
+
+    def __post_init__(self) -> None:
+        for name in ("beta", "kl_warmup", "free_bits"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 0")
+
+    def terms(self, model: nn.Module, batch: Batch, *, step: int, n_steps: int,
+              generator: torch.Generator | None = None) -> dict[str, Tensor]:  # fmt: skip
+        warmup = min(self.kl_warmup, n_steps // 5)  # a short run must reach its full beta too
+        beta = self.beta * kl_weight(step, warmup)
+        terms = vae_terms(model, batch.x, beta=beta, floor=self.free_bits, generator=generator)
+        return terms | {"negative_elbo": terms["distortion"] + terms["rate"]}
+
+
+def vae_terms(model: nn.Module, x: Tensor, *, beta: float = 1.0, floor: float = 0.0,
+              generator: torch.Generator | None = None) -> dict[str, Tensor]:  # fmt: skip
+    """Return the terms of the negative ELBO of images x (B, C, H, W) in [-1, 1], each (B,) nats.
+
+    loss = distortion + beta * rate: distortion = -log p(x | z) at one z ~ q(z | x), rate = KL(q || p).
+    With `floor` > 0 the loss holds each dimension's mean rate at that many nats or more (free bits).
+    """
+    out = model(x, generator=generator)
+    distortion = bernoulli_nll(out.params, to_unit(x))
+    rate_per_dim = gaussian_kl_per_dim(out.mean, out.log_var)
+    rate = rate_per_dim.sum(1)
+    penalty = free_bits(rate_per_dim, floor) if floor else rate
+    return {"loss": distortion + beta * penalty, "distortion": distortion, "rate": rate}
+
+
+@dataclass(frozen=True)
+class AutoencoderObjective:
+    """The VAE's distortion alone: no noise on the code, and nothing asked of how codes are spread."""
+
+    network: ClassVar = Autoencoder
+    reported: ClassVar = ("distortion",)
+
+    def terms(self, model: nn.Module, batch: Batch, *, step: int, n_steps: int,
+              generator: torch.Generator | None = None) -> dict[str, Tensor]:  # fmt: skip
+        distortion = bernoulli_nll(model(batch.x).params, to_unit(batch.x))
+        return {"loss": distortion, "distortion": distortion}
+
+
+@dataclass(frozen=True)
+class ClassifierObjective:
+    """The cross-entropy of each attribute, summed.
+
+    flip: mirror half of the images. shift: move each by up to so many pixels, both ways.
+    """
+
+    flip: bool = False
+    shift: int = 0
+    network: ClassVar = Classifier
+    reported: ClassVar = ("cross_entropy", "accuracy")
+
+    def __post_init__(self) -> None:
+        if self.shift < 0:
+            raise ValueError(f"shift is {self.shift}, expected at least 0 pixels")
+
+    def terms(self, model: nn.Module, batch: Batch, *, step: int, n_steps: int,
+              generator: torch.Generator | None = None) -> dict[str, Tensor]:  # fmt: skip
+        x = moved(batch.x, flip=self.flip, shift=self.shift, generator=generator)
+        labels = batch.labels.reshape(len(x), -1)  # (B, A), A = 1 for a plain classifier
+        logits = model(x)
+        nats = sum(
+            cross_entropy(row, label, reduction="none") for row, label in zip(logits, labels.unbind(1))
+        )
+        hits = sum((row.argmax(1) == label).float() for row, label in zip(logits, labels.unbind(1)))
+        return {"loss": nats, "cross_entropy": nats, "accuracy": hits / len(logits)}
+
+
+def moved(x: Tensor, *, flip: bool, shift: int, generator: torch.Generator | None = None) -> Tensor:
+    """Return images (B, C, H, W), half of them mirrored if `flip`, each moved by up to `shift` pixels both ways.
+
+    What moves in from outside is the image's edge.
+    """
+    if flip:
+        mirrored = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
+        x = torch.where(mirrored, x.flip(3), x)
+    if shift:
+        n, _, height, width = x.shape
+        wide = pad(x, (shift,) * 4, mode="replicate")
+        down, right = torch.randint(2 * shift + 1, (2, n, 1), generator=generator, device=x.device)
+        rows = down + torch.arange(height, device=x.device)  # (B, H)
+        columns = right + torch.arange(width, device=x.device)  # (B, W)
+        images = torch.arange(n, device=x.device)[:, None, None]
+        x = wide.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return x
+
+
+@dataclass(frozen=True)
+class AttributeObjective:
+    """How far the drawn image is from the true one: "bernoulli" in nats, or "mse" of pixels in [0, 1].
+
+    Both are least where the output is the mean of all images with these attributes. withhold: the share of images of
+    which some attributes are withheld; how many, is uniform.
+    """
+
+    likelihood: str = "bernoulli"
+    withhold: float = 0.5
+    network: ClassVar = AttributeDecoder
+    reported: ClassVar = ("cross_entropy", "mse")
+
+    def __post_init__(self) -> None:
+        if self.likelihood not in ("bernoulli", "mse"):
+            raise ValueError(f"likelihood is {self.likelihood!r}, expected 'bernoulli' or 'mse'")
+        if not 0 <= self.withhold <= 1:
+            raise ValueError(f"withhold is {self.withhold}, expected a share in [0, 1]")
+
+    def terms(self, model: nn.Module, batch: Batch, *, step: int, n_steps: int,
+              generator: torch.Generator | None = None) -> dict[str, Tensor]:  # fmt: skip
+        bare = getattr(model, "module", model)
+        target = to_unit(batch.x)
+        logits = model(bare.conditions(withheld(batch.labels, share=self.withhold, generator=generator)))
+        nats, error = bernoulli_nll(logits, target), mse(torch.sigmoid(logits), target)
+        return {
+            "loss": nats if self.likelihood == "bernoulli" else error,
+            "cross_entropy": nats,
+            "mse": error,
+        }
+
+
+def withheld(labels: Tensor, *, share: float, generator: torch.Generator | None = None) -> Tensor:
+    """Return labels (B, A) in which, for about `share` of the rows, a uniform number of 1 to A labels is -1."""
+    n, count = labels.shape
+    how_many = torch.randint(1, count + 1, (n, 1), generator=generator, device=labels.device)
+    how_many *= torch.rand(n, 1, generator=generator, device=labels.device) < share
+    order = (
+        torch.rand(n, count, generator=generator, device=labels.device).argsort(1).argsort(1)
+    )  # a random rank each
+    return torch.where(order < how_many, WITHHELD, labels)
+
+
+Objective = VAEObjective | AutoencoderObjective | ClassifierObjective | AttributeObjective

@@ -89,11 +89,11 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe(
             "classifier-fashion",
-            ClassifierConfig(image_shape=(1, 28, 28), classes=(10,), widths=(32, 64)),
-            ClassifierObjective(flip=True, shift=2),
-            n_steps=6_000,
+            ClassifierConfig(image_shape=(1, 28, 28), classes=(10,), widths=(32, 96), blocks=2, dropout=0.3),
+            ClassifierObjective(flip=True, shift=1),
+            n_steps=8_000,
             value=5.0,
-            cpu_minutes=6.0,
+            cpu_minutes=15.0,
             gpu_minutes=1.0,
         ),
         Recipe(

@@ -124,9 +124,9 @@ RECIPES: dict[str, Recipe] = {
             "autoencoder-fashion",
             VAEConfig(latent_dim=32, dropout=0.1),
             AutoencoderObjective(),
-            n_steps=8_000,
+            n_steps=6_000,
             value=1.5,
-            cpu_minutes=18.0,
+            cpu_minutes=14.0,
         ),
         Recipe(
             "vae-fashion", VAEConfig(latent_dim=32, dropout=0.1), n_steps=24_000, value=2.0, cpu_minutes=45.0

@@ -31,10 +31,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"images"},
     "pretrained": {"training"} | FAMILIES,  # builds the model that a card describes, and writes files whole
     "recipes": BELOW_RECIPES,  # where data, model and objective meet
+    "evaluation": BELOW_RECIPES | {"recipes"},  # the protocol of a data set, for every family
     "viz": {"images"},
     "export": set(),
     "widgets": {"viz", "images", "export"},
-    "cli": BELOW_RECIPES | {"recipes", "export"},
+    "cli": BELOW_RECIPES | {"recipes", "evaluation", "export"},
     "__init__": set(),
     "__main__": {"cli"},
 }

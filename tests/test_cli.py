@@ -60,6 +60,9 @@ def call(capsys, *arguments):
         (["train", "tiny", "--write-now"], "no checkpoint"),
         (["evaluate", "nothing"], "no model 'nothing'"),
         (["evaluate", "nothing", "--samples", "0"], "--samples"),
+        (["evaluate"], "name one model, or give --all"),
+        (["evaluate", "nothing", "--all"], "name one model, or give --all"),
+        (["evaluate", "--all", "--weights", "nowhere"], "no models in nowhere"),
         (["sample", "nothing", "-o", "x.npz"], "no model 'nothing'"),
         (["sample", "nothing"], "-o"),
         (["export", "nothing", "-o", "x.onnx"], "no model 'nothing'"),
@@ -168,6 +171,20 @@ def test_evaluate_is_a_function_of_its_seed(capsys, weights):
         return json.loads(call(capsys, *arguments)[1])["metrics"]["nll"]["value"]
 
     assert nll(0) == nll(0) != nll(1)
+
+
+def test_evaluate_all_measures_every_model_that_is_there(capsys, weights, tmp_path):
+    described = pretrained.card("tiny", folder=weights)
+    pretrained.save(VAE(TINY.model), described | {"name": "other"}, folder=weights)
+    base = ["evaluate", "--all", "--weights", weights, "--samples", 2, "--quiet"]
+    code, out, err = call(capsys, *base, "--json", "--results", tmp_path / "results")
+    assert code == 0 and err == ""
+    results = json.loads(out)
+    assert [result["name"] for result in results] == ["other", "tiny"]
+    for result in results:
+        assert json.loads((tmp_path / "results" / f"{result['name']}.json").read_text()) == result
+    code, out, _ = call(capsys, *base)
+    assert code == 0 and out.count("negative_elbo") == 2 and "\nother: tiny, 64" in f"\n{out}"
 
 
 def test_only_a_complete_measurement_enters_the_card(capsys, weights, tmp_path):

@@ -473,6 +473,16 @@ def test_a_linear_gaussian_that_is_none_is_refused(weight, bias, std, message):
         LinearGaussian(torch.zeros(weight), torch.zeros(bias), std)
 
 
+@pytest.mark.parametrize("generator", [None, torch.Generator()], ids=["no generator", "one on the processor"])
+def test_the_device_of_a_linear_gaussian_is_that_of_its_weight(generator):
+    """On the device `meta`, which computes shapes alone, whatever stays on the processor cannot be combined."""
+    model = LinearGaussian(MODEL.weight.to("meta"), MODEL.bias.to("meta"), 0.7)
+    x = model.sample(5, generator=generator)
+    assert x.device.type == "meta" and x.shape == (5, 3)
+    mean, covariance = model.posterior(x)
+    assert mean.device.type == covariance.device.type == "meta"
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gaussian_2d_has_the_covariance_asked_for(dtype):
     covariance = torch.tensor([[13.0, 12.0], [12.0, 13.0]], dtype=dtype)

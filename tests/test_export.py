@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from imagegen import export
+from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
 from imagegen.vae import VAE, VAEConfig
 
 SMALL = {
@@ -54,6 +55,23 @@ def test_the_file_computes_what_the_model_computes(network, batch, tmp_path):
         assert pixels.std(0).max() > 0.01  # the outputs do depend on the input
 
 
+def test_an_attribute_decoder_is_exported_as_the_pixels_it_draws(tmp_path):
+    """Also where an attribute, or each of them, is withheld: a block of zeros."""
+    torch.manual_seed(0)
+    model = AttributeDecoder(AttributeDecoderConfig((3, 16, 16), (3, 4), widths=(4, 4), hidden=16)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    labels = torch.tensor([[0, 3], [2, 1], [-1, 1], [2, -1], [-1, -1]])
+    conditions, path = model.conditions(labels), tmp_path / "a.onnx"
+    module = export.AttributePixels(model)
+    export.export_onnx(module, {"conditions": conditions[:1]}, path, output_names=["pixels"])
+    with torch.inference_mode():
+        expected = torch.sigmoid(model(conditions))
+    np.testing.assert_allclose(run(path, conditions=conditions)[0], expected, atol=1e-5)
+    assert torch.pdist(expected.flatten(1), p=float("inf")).min() > 0.01  # each input gives another picture
+
+
 def test_parity_sees_perturbed_weights(tmp_path):
     model = make()
     module = export.PixelDecoder(model)
@@ -83,6 +101,23 @@ def test_a_file_that_differs_is_refused_with_the_figure(wrong, tmp_path):
         export.export_onnx(Fickle(wrong), {"z": torch.zeros(2, 3)}, path, output_names=["y"])
     assert path.read_bytes() == b"what was there before"  # and nothing else is left behind
     assert [p.name for p in tmp_path.iterdir()] == ["f.onnx"]
+
+
+class FicklePlace(torch.nn.Module):
+    """Computes something else when it is exported, at whole numbers alone."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return z + (z == 3.0) * 0.01 if torch.compiler.is_compiling() else z + 0.0
+
+
+def test_the_examples_are_compared_too(tmp_path):
+    """Random inputs do not meet every case; those that the caller names are met."""
+    path, options = tmp_path / "f.onnx", {"output_names": ["y"]}
+    assert export.export_onnx(FicklePlace(), {"z": torch.zeros(2, 3)}, path, **options) == 0
+    path.unlink()
+    with pytest.raises(export.ExportError, match="differs from PyTorch by 0.01"):
+        export.export_onnx(FicklePlace(), {"z": torch.full((2, 3), 3.0)}, path, **options)
+    assert not path.exists()
 
 
 def test_a_failure_leaves_no_file(tmp_path, monkeypatch):

@@ -58,6 +58,28 @@ def test_unit_and_signed_range_are_inverse():
     assert images.to_unit(images.to_float(LEVELS)).max() <= 1
 
 
+@pytest.mark.equation("images-dequantisation", tolerance="5 standard errors")
+def test_dequantise_spreads_each_level_evenly_over_its_own_cell():
+    """The noise stays in the cell, has mean 0, the variance of a uniform one, and no pixel's noise is another's."""
+    picture = torch.arange(256, dtype=torch.uint8).repeat(2000, 1)
+    x = images.dequantise(picture, generator=torch.Generator().manual_seed(0))
+    noise = (x - images.to_float(picture)).double() * 127.5
+    assert x.dtype == torch.float32 and noise.abs().max() <= 0.5 + 1e-4 and noise.abs().max() > 0.499
+    n = noise.numel()
+    assert abs(noise.mean().item()) < 5 * (1 / 12 / n) ** 0.5
+    assert abs(noise.square().mean().item() - 1 / 12) < 5 * (1 / 180 / n) ** 0.5
+    assert abs((noise[:, 1:] * noise[:, :-1]).mean().item()) < 5 / 12 / n**0.5
+    back = images.to_uint8(x.clamp(-1, 1))  # but for noise within float32's rounding of an edge
+    assert back.ne(picture).double().mean() < 1e-4
+
+
+def test_dequantise_follows_its_generator_and_refuses_floats():
+    a, b = (images.dequantise(pictures(2), generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    assert a.equal(b)
+    with pytest.raises(TypeError, match="expected uint8 images, got torch.float32"):
+        images.dequantise(torch.zeros(2, 2))
+
+
 def test_the_conversions_pass_gradients():
     x = torch.tensor([0.1, -0.4], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(images.to_unit, x)

@@ -1,16 +1,17 @@
-"""The measures, against independent implementations and cases whose answer is known."""
+"""The measures of one image, against independent implementations and cases whose answer is known."""
 
 import math
 
 import pytest
 import scipy.special
 import scipy.stats
+import skimage.metrics
 import torch
 from torch.testing import assert_close
-from torchmetrics.functional.image import peak_signal_noise_ratio
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from imagegen.data import LinearGaussian
-from imagegen.metrics import active_units, importance_weighted_nll, mse, psnr, standard_error
+from imagegen.metrics import active_units, importance_weighted_nll, mse, psnr, ssim, standard_error
 from imagegen.objectives import gaussian_nll, log_importance_weight
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -124,7 +125,7 @@ def test_mse_is_the_mean_over_each_image():
 
 
 @pytest.mark.parametrize("span", [1.0, 2.0])
-def test_psnr_agrees_with_torchmetrics_image_by_image(span):
+def test_psnr_agrees_with_torchmetrics_and_scikit_image_image_by_image(span):
     x, y = (
         torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(s)).double() * span for s in (0, 1)
     )
@@ -132,6 +133,8 @@ def test_psnr_agrees_with_torchmetrics_image_by_image(span):
     for i in range(4):
         expected = peak_signal_noise_ratio(y[i : i + 1], x[i : i + 1], data_range=span)
         assert_close(found[i], expected, rtol=1e-6, atol=1e-6)
+        other = skimage.metrics.peak_signal_noise_ratio(x[i].numpy(), y[i].numpy(), data_range=span)
+        assert found[i].item() == pytest.approx(other, rel=1e-6)
 
 
 def test_psnr_does_not_change_with_the_range_that_images_are_stored_in():
@@ -151,6 +154,94 @@ def test_psnr_refuses_a_span_that_the_images_leave():
             psnr(x, x, span=span)
     with pytest.raises(ValueError, match=r"\(1, 2\) and \(1, 1\) differ"):
         psnr(x, x[:, :1], span=2)
+    with pytest.raises(ValueError, match="values span nan"):
+        psnr(x, x * math.nan, span=2)
+
+
+# ---- structure -------------------------------------------------------------------------------------------------
+
+
+def pictures(n: int, channels: int, height: int, width: int, span: float = 1.0) -> tuple[torch.Tensor, ...]:
+    """Return smooth images of different contrast in [0, span], and the same with noise."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(n, channels, 4, 4, generator=generator, dtype=torch.float64)
+    x = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+    x = x * torch.linspace(0.05, 1.0, n, dtype=torch.float64)[:, None, None, None]
+    noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    return span * x, span * (x + 0.1 * noise).clamp(0, 1)
+
+
+def by_skimage(x: torch.Tensor, y: torch.Tensor, span: float) -> torch.Tensor:
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 0}
+    pairs = zip(x.numpy(), y.numpy(), strict=True)
+    found = [skimage.metrics.structural_similarity(a, b, data_range=span, **options) for a, b in pairs]
+    return torch.tensor(found, dtype=x.dtype)
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 28, 28), (3, 3, 64, 40), (2, 2, 11, 13)])
+@pytest.mark.parametrize("span", [1.0, 255.0])
+def test_ssim_agrees_with_scikit_image(shape, span):
+    x, y = pictures(*shape, span)
+    found = ssim(x, y, span=span)
+    assert found.shape == shape[:1] and found.dtype == torch.float64
+    assert_close(found, by_skimage(x, y, span), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 28, 28), (3, 3, 64, 40)])
+def test_ssim_agrees_with_torchmetrics_where_its_windows_lie_within_the_image(shape):
+    """torchmetrics fills up the windows at the edge with mirrored pixels; inside, its map has the same mean."""
+    x, y = pictures(*shape)
+    _, whole = structural_similarity_index_measure(
+        x, y, data_range=1.0, reduction="none", return_full_image=True
+    )
+    assert whole.shape == x.shape
+    assert_close(ssim(x, y, span=1), whole[..., 5:-5, 5:-5].flatten(1).mean(1), rtol=1e-6, atol=1e-6)
+
+
+def test_ssim_is_one_for_equal_images_symmetric_and_falls_with_noise():
+    x, noisy = pictures(200, 1, 28, 28)  # more than are compared at once
+    assert_close(ssim(x, x, span=1), torch.ones(200, dtype=torch.float64), **EXACT)
+    near, far = (x + share * (noisy - x) for share in (0.3, 1.0))
+    first, second = ssim(x, near, span=1), ssim(x, far, span=1)
+    assert (first < 1).all() and (second < first).all() and (second > 0).all()
+    assert_close(ssim(far, x, span=1), second, **EXACT)
+    assert_close(torch.cat([ssim(x[i : i + 1], far[i : i + 1], span=1) for i in range(200)]), second, **EXACT)
+    assert_close(ssim(255 * x, 255 * far, span=255), second, **EXACT)
+
+
+def test_ssim_of_single_precision_images_is_computed_in_double():
+    """Variances are differences of squares: in float32 a nearly flat image would lose them."""
+    x, y = (0.9 + 1e-4 * image for image in pictures(3, 1, 28, 28))
+    found = ssim(x.float(), y.float(), span=1)
+    assert found.dtype == torch.float32
+    expected = by_skimage(x.float().double(), y.float().double(), 1.0)
+    assert_close(found.double(), expected, rtol=0, atol=1e-7)
+
+
+def test_ssim_refuses_a_range_whose_black_is_not_zero():
+    x, y = (2 * image - 1 for image in pictures(4, 1, 16, 16))
+    with pytest.raises(
+        ValueError, match=r"values in \[-1, .*\], expected \[0, 2\]: use images.to_unit and span=1"
+    ):
+        ssim(x, y, span=2)
+    with pytest.raises(ValueError, match="more than span = 1: is the range"):
+        ssim(x, y, span=1)
+    with pytest.raises(ValueError, match=r"values in \[2, .*\], expected \[0, 1\]"):
+        ssim((x + 1) / 2 + 2, (y + 1) / 2 + 2, span=1)
+    with pytest.raises(ValueError, match="span is 0"):
+        ssim(0 * x, 0 * y, span=0)
+
+
+def test_ssim_refuses_shapes_without_a_whole_window():
+    x = torch.zeros(2, 1, 10, 28)
+    with pytest.raises(
+        ValueError, match=r"images are \(2, 1, 10, 28\), expected \(B, C, H, W\) with H and W >= 11"
+    ):
+        ssim(x, x, span=1)
+    with pytest.raises(ValueError, match=r"images are \(2, 28\), expected"):
+        ssim(x[:, 0, 0], x[:, 0, 0], span=1)
+    with pytest.raises(ValueError, match=r"images \(2, 1, 10, 28\) and \(1, 1, 10, 28\) differ"):
+        ssim(x, x[:1], span=1)
 
 
 def test_the_standard_error_agrees_with_scipy():

@@ -2,7 +2,9 @@
 
 import itertools
 import math
+from decimal import Decimal, localcontext
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
@@ -15,6 +17,8 @@ from imagegen.objectives import (
     bernoulli_entropy,
     bernoulli_nll,
     bits_per_dim,
+    categorical_nll,
+    discretised_logistic_nll,
     free_bits,
     gaussian_kl,
     gaussian_kl_per_dim,
@@ -170,6 +174,140 @@ def test_the_best_shared_variance_is_the_mean_squared_error():
     assert_close(value.item(), 6 / 2 * (math.log(2 * math.pi * best) + 1), **EXACT)
 
 
+# ---- levels: the discretised logistic and the categorical -----------------------------------------------------------
+
+EVERY_LEVEL = torch.arange(256, dtype=torch.uint8)
+
+
+def levels(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randint(256, shape, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+
+
+def logistic_masses(mean: float, log_scale: float, dtype=torch.float64) -> Tensor:
+    """Return the 256 probabilities of one value."""
+    means = torch.full((256, 1), mean, dtype=dtype)
+    return discretised_logistic_nll(means, EVERY_LEVEL[:, None], log_scale).neg().exp()
+
+
+@pytest.mark.equation("images-logistic", tolerance="1e-10")
+@pytest.mark.parametrize("log_scale", [-6.0, -4.0, -2.0, 0.5])
+@pytest.mark.parametrize("mean", [-1.3, -1.0, -0.2, 0.5 / 127.5, 0.97, 1.6])
+def test_the_discretised_logistic_is_scipys_distribution_cut_at_the_edges_of_the_cells(mean, log_scale):
+    """Subtract SciPy's distribution function at both edges of each cell; those of 0 and 255 have one edge."""
+    edges = np.concatenate([[-np.inf], (np.arange(255) + 0.5) / 127.5 - 1, [np.inf]])
+    cut = scipy.stats.logistic(mean, math.exp(log_scale))
+    # from the nearer tail, where no digits are lost
+    expected = np.where(edges[1:] < mean, np.diff(cut.cdf(edges)), -np.diff(cut.sf(edges)))
+    assert_close(logistic_masses(mean, log_scale), torch.as_tensor(expected), rtol=1e-10, atol=1e-300)
+
+
+@pytest.mark.equation("images-logistic", tolerance="1e-10")
+def test_the_256_probabilities_of_a_discretised_logistic_sum_to_one():
+    """Add them up for means inside and outside the range and scales from a hundredth of a level to ten times it."""
+    for mean, log_scale in itertools.product((-3.0, -1.0, -0.4, 0.1, 1.0, 2.0), (-9.0, -6.0, -3.0, 0.0, 3.0)):
+        assert_close(logistic_masses(mean, log_scale).sum().item(), 1.0, **EXACT)
+
+
+def logistic_nll_in_700_digits(mean: float, log_scale: float, level: int) -> float:
+    """Return -log of the difference of two sigmoids, as the definition has it, with digits enough for a plain one."""
+    with localcontext(prec=700):
+        x, half, scale = Decimal(level) * 2 / 255 - 1, Decimal(1) / 255, Decimal(log_scale).exp()
+        below = [1 / (1 + (-(x + side - Decimal(mean)) / scale).exp()) for side in (half, -half)]
+        return float(-((below[0] if level < 255 else 1) - (below[1] if level > 0 else 0)).ln())
+
+
+@pytest.mark.equation("images-logistic-stable", tolerance="1e-10; 1e-5 in float32")
+def test_the_discretised_logistic_needs_no_difference_of_nearly_equal_numbers():
+    """Far in the tails, where a plain difference is 0 in float32, compare with it in 700 digits; gradients live."""
+    cases = [(0.9, -4.0, 3), (-0.9, -4.5, 250), (0.3, 2.0, 100), (0.0, -7.0, 255), (-1.0, -7.0, 1)]
+    for mean, log_scale, level in cases:
+        expected = logistic_nll_in_700_digits(mean, log_scale, level)
+        for dtype, rtol in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
+            mu = torch.full((1, 1), mean, dtype=dtype, requires_grad=True)
+            found = discretised_logistic_nll(mu, torch.full((1, 1), level, dtype=torch.uint8), log_scale)
+            assert_close(found.item(), expected, rtol=rtol, atol=0)
+            (gradient,) = torch.autograd.grad(found.sum(), mu)
+            assert gradient.isfinite().all() and gradient.abs() > 0
+
+
+def test_the_discretised_logistic_is_finite_in_float32_over_its_whole_range():
+    level = EVERY_LEVEL[:, None]
+    for mean, log_scale in itertools.product(
+        (-3.0, -1.0, 0.0, 1.0, 3.0), (-60.0, -20.0, -7.0, 0.0, 20.0, 60.0)
+    ):
+        mu = torch.full((256, 1), mean, requires_grad=True)
+        log_s = torch.full((256, 1), log_scale, requires_grad=True)
+        found = discretised_logistic_nll(mu, level, log_s)
+        assert found.isfinite().all() and found.min() >= 0
+        for gradient in torch.autograd.grad(found.sum(), (mu, log_s)):
+            assert gradient.isfinite().all()
+
+
+@pytest.mark.equation("images-logistic", tolerance="1e-3")
+def test_a_wide_discretised_logistic_is_its_density_times_the_width_of_a_cell():
+    """For a scale of many levels, inside the range, -log Pr tends to -log p(x) + log 127.5."""
+    x = EVERY_LEVEL[1:255, None].double() / 127.5 - 1
+    mean, log_scale = torch.full_like(x, 0.2), math.log(0.3)
+    density = scipy.stats.logistic(0.2, 0.3).pdf(x[:, 0].numpy())
+    expected = torch.as_tensor(-np.log(density) + math.log(127.5))
+    assert_close(
+        discretised_logistic_nll(mean, EVERY_LEVEL[1:255, None], log_scale), expected, rtol=0, atol=1e-4
+    )
+
+
+def test_the_gradients_of_the_discretised_logistic_pass_gradcheck():
+    mean, log_scale = normal(3, 8).requires_grad_(), (normal(3, 8, seed=1) - 2).requires_grad_()
+    target = levels(3, 8)
+    target[0, :2] = torch.tensor([0, 255], dtype=torch.uint8)
+    assert torch.autograd.gradcheck(lambda m, s: discretised_logistic_nll(m, target, s), (mean, log_scale))
+    scalar = torch.tensor(-1.5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda s: discretised_logistic_nll(mean.detach(), target, s), scalar)
+
+
+def test_the_log_scale_is_a_number_a_scalar_or_a_tensor_of_the_shape_of_mean():
+    mean, target = normal(3, 2, 4), levels(3, 2, 4)
+    found = discretised_logistic_nll(mean, target, -2.0)
+    assert_close(found, discretised_logistic_nll(mean, target, torch.tensor(-2.0)), **EXACT)
+    assert_close(found, discretised_logistic_nll(mean, target, torch.full_like(mean, -2.0)), **EXACT)
+    assert discretised_logistic_nll(mean.float(), target, -2.0).dtype == torch.float32
+
+
+@pytest.mark.equation("images-categorical", tolerance="1e-10")
+def test_categorical_nll_is_the_softmax_written_out_and_added_up_over_the_image():
+    """Take the softmax value by value with loops, in (B, 256, C, H, W), and compare; torch.distributions agrees."""
+    logits, target = 3 * normal(2, 256, 3, 2, 2), levels(2, 3, 2, 2)
+    found = categorical_nll(logits, target)
+    for b in range(2):
+        total = 0.0
+        for c, i, j in itertools.product(range(3), range(2), range(2)):
+            row = logits[b, :, c, i, j]
+            total += math.log(sum(math.exp(v) for v in row)) - row[int(target[b, c, i, j])].item()
+        assert_close(found[b].item(), total, **EXACT)
+    independent = distributions.Categorical(logits=logits.movedim(1, -1)).log_prob(target.long())
+    assert_close(found, -independent.flatten(1).sum(1), **EXACT)
+
+
+@pytest.mark.equation("images-categorical", tolerance="1e-10")
+def test_the_256_probabilities_of_a_categorical_sum_to_one():
+    """Put each of the 256 levels in turn; and equal logits are 8 bits a dimension."""
+    logits = 5 * normal(1, 256, 1).expand(256, -1, -1)
+    assert_close(categorical_nll(logits, EVERY_LEVEL[:, None]).neg().exp().sum().item(), 1.0, **EXACT)
+    assert_close(
+        categorical_nll(torch.zeros(3, 256, 5).double(), levels(3, 5)),
+        torch.full((3,), 5 * math.log(256)).double(),
+    )
+
+
+def test_the_gradient_of_categorical_nll_is_probability_less_indicator():
+    logits, target = normal(2, 256, 3).requires_grad_(), levels(2, 3)
+    (gradient,) = torch.autograd.grad(categorical_nll(logits, target).sum(), logits)
+    indicator = torch.nn.functional.one_hot(target.long(), 256).movedim(-1, 1)
+    assert_close(gradient, torch.softmax(logits, 1) - indicator, **EXACT)
+    huge = torch.full((1, 256, 1), -1e4).index_fill(1, torch.tensor([7]), 1e4)
+    assert categorical_nll(huge, torch.tensor([[7]], dtype=torch.uint8)).item() == 0.0
+    assert categorical_nll(huge, torch.tensor([[8]], dtype=torch.uint8)).item() == 2e4
+
+
 # ---- the KL ----------------------------------------------------------------------------------------------------
 
 
@@ -242,7 +380,11 @@ TERMS = {
     "bernoulli_entropy": (bernoulli_entropy, lambda s: (uniform(*s),)),
     "gaussian_nll": (gaussian_nll, lambda s: (normal(*s), normal(*s, seed=1), normal(*s, seed=2))),
     "gaussian_kl": (gaussian_kl, lambda s: (normal(*s), normal(*s, seed=1))),
-}
+    "discretised_logistic_nll": (
+        discretised_logistic_nll, lambda s: (normal(*s), levels(*s), normal(*s, seed=1) - 2)
+    ),
+    "categorical_nll": (categorical_nll, lambda s: (normal(s[0], 256, *s[1:]), levels(*s))),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("term", "inputs"), TERMS.values(), ids=list(TERMS))
@@ -272,6 +414,16 @@ REFUSED = {
     "gaussian log_var": (
         lambda: gaussian_nll(ZERO, ZERO, torch.zeros(2)), r"log_var \(2,\).*\(8, 2\)"
     ),
+    "logistic shapes": (
+        lambda: discretised_logistic_nll(ZERO, levels(8, 1), 0.0), r"mean \(8, 2\) and target \(8, 1\)"
+    ),
+    "logistic log_scale": (
+        lambda: discretised_logistic_nll(ZERO, levels(8, 2), torch.zeros(8)), r"log_scale \(8,\).*\(8, 2\)"
+    ),
+    "categorical shapes": (lambda: categorical_nll(torch.zeros(8, 256, 3), levels(8, 2)), r"\(8, 256, 3\).*\(8, 2\)"),
+    "categorical last axis": (lambda: categorical_nll(torch.zeros(8, 2, 256), levels(8, 2)), r"\(B, 256, \.\.\.\)"),
+    "categorical of 10 levels": (lambda: categorical_nll(torch.zeros(8, 10, 2), levels(8, 2)), r"\(8, 10, 2\)"),
+    "categorical of a flat batch": (lambda: categorical_nll(torch.zeros(8, 256), levels(8)), r"target \(8,\)"),
     "kl shapes": (lambda: gaussian_kl(ZERO, torch.zeros(8, 3)), r"mean \(8, 2\) and log_var \(8, 3\) differ"),
     "kl broadcast": (lambda: gaussian_kl(ZERO, torch.zeros(8, 1)), r"log_var \(8, 1\)"),
     "kl of one vector": (lambda: gaussian_kl(torch.zeros(8), torch.zeros(8)), r"mean has shape \(8,\)"),
@@ -292,6 +444,43 @@ REFUSED = {
 def test_bad_input_raises_and_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("target", [torch.zeros(8, 2), torch.zeros(8, 2, dtype=torch.long)])
+def test_a_target_that_is_not_levels_is_refused(target):
+    for call in (lambda: discretised_logistic_nll(ZERO, target, 0.0),
+                 lambda: categorical_nll(torch.zeros(8, 256, 2), target)):  # fmt: skip
+        with pytest.raises(TypeError, match=r"target is torch\.\w+, expected uint8 levels 0 to 255"):
+            call()
+
+
+def test_off_the_cpu_no_value_is_waited_for():
+    """On the device "meta" tensors have no values, so that a look at one raises: none of the terms takes one."""
+    x, target = torch.zeros(3, 2, 4, device="meta"), torch.zeros(3, 2, 4, dtype=torch.uint8, device="meta")
+    bins = torch.zeros(3, 256, 2, 4, device="meta")
+    for found in (bernoulli_nll(x, x), bernoulli_entropy(x), gaussian_nll(x, x), gaussian_kl(x, x),
+                  discretised_logistic_nll(x, target, -1.0), categorical_nll(bins, target)):  # fmt: skip
+        assert found.shape == (3,)
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan])
+def test_off_the_cpu_a_target_out_of_range_makes_the_loss_and_its_gradients_nan(bad, monkeypatch):
+    """Where raising would wait for the device, the mistake shows in the result, at which `training.run` stops."""
+
+    class Elsewhere(Tensor):
+        """A tensor on the CPU that says it is not."""
+
+        device = torch.device("cuda")
+
+    target = torch.tensor([[0.2, 1.0], [0.0, 0.5]])
+    logits = torch.zeros(2, 2, requires_grad=True)
+    good = target.as_subclass(Elsewhere)
+    assert_close(bernoulli_nll(logits, good).as_subclass(Tensor), bernoulli_nll(logits, target))
+    assert_close(bernoulli_entropy(good).as_subclass(Tensor), bernoulli_entropy(target))
+    target[1, 1] = bad
+    wrong = bernoulli_nll(logits, target.as_subclass(Elsewhere))
+    assert wrong.isnan().all() and bernoulli_entropy(target.as_subclass(Elsewhere)).isnan().all()
+    assert torch.autograd.grad(wrong.sum(), logits)[0].isnan().all()
 
 
 # ---- schedules -------------------------------------------------------------------------------------------------

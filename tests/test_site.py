@@ -3,6 +3,8 @@
 import doctest
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -145,6 +147,7 @@ def test_output_on_the_error_stream_is_found_and_quoted():
 def test_the_models_of_explorers_are_collected(tmp_path):
     page = offline_site.read_page('<latent-map src="map-ab12"></latent-map><image-explorer src="pick-cd34"/>')
     assert page.models == {"map-ab12", "pick-cd34"}
+    assert offline_site.read_page('<attribute-explorer src="faces-ef56">').models == {"faces-ef56"}
     (tmp_path / "map-ab12.json").write_text('{"files": {"decoder": "map-ab12.onnx"}}')
     files, (missing,) = offline_site.model_files(tmp_path, "map-ab12")
     assert "map-ab12.onnx is missing" in missing and "build again" in missing
@@ -152,6 +155,27 @@ def test_the_models_of_explorers_are_collected(tmp_path):
     files, problems = offline_site.model_files(tmp_path, "map-ab12")
     assert [path.name for path in files] == ["map-ab12.json", "map-ab12.onnx"] and not problems
     assert offline_site.model_files(tmp_path, "pick-cd34")[1]
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="Node.js is not on this machine")
+def test_the_vendored_files_are_copied_again_when_the_script_changes(tmp_path):
+    """Also when its length stays: the stamp is of the content."""
+    script = tmp_path / "book/_ext/vendor.mjs"
+    script.parent.mkdir(parents=True)
+    text = (ROOT / "book/_ext/vendor.mjs").read_text("utf-8")
+    for name in ("mathjax", "onnxruntime-web"):
+        (tmp_path / "node_modules" / name).mkdir(parents=True)
+        (tmp_path / "node_modules" / name / "package.json").write_text('{"version": "1.0.0"}')
+    copies = re.search(r"const COPIES = \{.*?^\};", text, re.DOTALL | re.MULTILINE)[0]
+    text = text.replace(copies, "const COPIES = { mathjax: { from: 'mathjax', files: ['package.json'] } };")
+
+    def copied(text: str) -> bool:
+        script.write_text(text, "utf-8")
+        return bool(subprocess.run(["node", script], check=True, capture_output=True, text=True).stdout)
+
+    assert copied(text) and not copied(text)
+    changed = text.replace("Usage: npm", "usage: npm")
+    assert changed != text and len(changed) == len(text) and copied(changed)
 
 
 # ---- repository ------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from imagegen.images import to_unit
 from imagegen.objectives import bernoulli_nll, gaussian_kl, gaussian_nll
-from imagegen.vae import VAE, LinearVAE, VAEConfig, VAEOutput, reparameterise
+from imagegen.vae import VAE, Autoencoder, LinearVAE, VAEConfig, VAEOutput, reparameterise
 
 SMALL = VAEConfig(image_shape=(1, 8, 8), latent_dim=3, width=4, neck=2, hidden=16)
 DENSE = VAEConfig(image_shape=(1, 8, 8), latent_dim=3, network="mlp", hidden=16)
@@ -355,3 +355,45 @@ def test_a_linear_vae_refuses_what_it_cannot_use():
         LinearVAE(2, 0)
     with pytest.raises(ValueError, match=r"autoregressive decoder needs x \(B, P\)"):
         linear(autoregressive=True).decode(torch.zeros(1, 2).double())
+
+
+# --- the autoencoder -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
+def test_an_autoencoder_is_the_vaes_networks_with_one_number_a_latent(config):
+    torch.manual_seed(0)
+    model, twin = Autoencoder(config).eval(), VAE(config).eval()
+    x = torch.rand(3, *config.image_shape) * 2 - 1
+    out = model(x)
+    assert out.z.shape == (3, config.latent_dim) and out.params.shape == x.shape
+    torch.testing.assert_close(out.z, model.encoder(x))  # the network's output as it is
+    torch.testing.assert_close(out.z, model.encode(x))
+    torch.testing.assert_close(out.params, model.decode(model.encode(x)))
+    parts = [[tuple(p.shape) for p in network.parameters()] for network in (model.decoder, twin.decoder)]
+    assert parts[0] == parts[1]
+    assert len(list(model.encoder.parameters())) == len(list(twin.encoder.parameters()))
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
+def test_every_parameter_of_an_autoencoder_learns(config):
+    torch.manual_seed(0)
+    model = Autoencoder(config)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    for _ in range(
+        3
+    ):  # the last layer of a residual block starts at zero, so the one before it learns a step later
+        loss = model(torch.rand(4, *config.image_shape) * 2 - 1).params.square().mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    assert [name for name, value in model.named_parameters() if torch.equal(value, before[name])] == []
+
+
+def test_an_autoencoder_refuses_other_shapes():
+    model = Autoencoder(VAEConfig(image_shape=(1, 8, 8), latent_dim=2, network="mlp", hidden=8))
+    with pytest.raises(ValueError, match=r"images of shape \(2, 1, 4, 16\)"):
+        model.encode(torch.zeros(2, 1, 4, 16))
+    with pytest.raises(ValueError, match=r"latents of shape \(2, 3\), expected \(B, 2\)"):
+        model.decode(torch.zeros(2, 3))

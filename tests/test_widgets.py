@@ -1,7 +1,9 @@
 """The explorers on the Python side: what they show, what the kernel answers, and what the website gets."""
 
 import base64
+import doctest
 import html
+import importlib
 import io
 import json
 import re
@@ -14,10 +16,14 @@ import torch
 from PIL import Image
 
 from imagegen import images, viz, widgets
+from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
 from imagegen.vae import VAE, VAEConfig
-from imagegen.widgets import ImageExplorer, LatentMap
+from imagegen.widgets import AttributeExplorer, ImageExplorer, LatentMap
+from imagegen.widgets.attributes import words
 
 CLASSES = ("boot", "bag & belt", "coat")
+ATTRIBUTES = {"hair": ("bald", "bobBangs", "curlyBun"), "hair_colour": ("none", "red"), "skin": ("1", "2")}
+FACES = torch.tensor([[1, 1, 0], [0, 0, 1], [2, 1, 1]])
 
 
 def make(latent_dim: int = 5, seed: int = 0) -> VAE:
@@ -40,7 +46,17 @@ def make_explorer(model: VAE | None = None, **options) -> ImageExplorer:
     return ImageExplorer(model or make(), pictures(), labels=labels, classes=CLASSES, **options)
 
 
-MAKERS = {"latent-map": make_map, "image-explorer": make_explorer}
+def make_decoder(seed: int = 0) -> AttributeDecoder:
+    torch.manual_seed(seed)
+    return AttributeDecoder(AttributeDecoderConfig((3, 16, 16), (3, 2, 2), widths=(4, 4), hidden=16)).eval()
+
+
+def make_attributes(model: AttributeDecoder | None = None, labels=FACES, **options) -> AttributeExplorer:
+    return AttributeExplorer(model or make_decoder(), ATTRIBUTES, labels=labels, **options)
+
+
+MAKERS = {"latent-map": make_map, "image-explorer": make_explorer, "attribute-explorer": make_attributes}
+LATENT = ("latent-map", "image-explorer")
 
 
 class Comm:
@@ -76,9 +92,9 @@ def test_the_bundle_serves_a_kernel_a_page_and_a_printout(kind):
         data["text/html"],
     )
     assert page[1] == widget.file_name
-    assert len(page[2]) > 60 and "z[0]" in page[2]
+    assert len(page[2]) > 60 and ("z[0]" if kind in LATENT else "hair bob bangs") in page[2]
     picture = Image.open(io.BytesIO(base64.b64decode(page[3])))
-    assert min(picture.size) > 100 and np.asarray(picture).std() > 0
+    assert min(picture.size) > 30 and np.asarray(picture).std() > 0
     assert "0x" not in data["text/plain"]  # no address, which would change from run to run
 
 
@@ -138,10 +154,49 @@ def test_points_off_the_map_are_left_out_and_many_are_thinned():
     assert make_map(points=points[1:]).meta["start"]["z"] == [0, 0]  # the first is off the map
 
 
+def test_the_names_of_code_become_words():
+    outcome = doctest.testmod(importlib.import_module("imagegen.widgets.attributes"))
+    assert outcome.attempted and not outcome.failed
+    assert make_attributes().meta["attributes"] == [
+        {"name": "hair", "values": ["bald", "bob bangs", "curly bun"]},
+        {"name": "hair colour", "values": ["none", "red"]},
+        {"name": "skin", "values": ["1", "2"]},
+    ]
+    assert words("shortComboverChops") == "short combover chops"
+
+
+def test_the_attribute_strip_is_what_its_text_says():
+    """Each row is one face with more and more withheld, the first attribute first; in colour."""
+    widget, model = make_attributes(), make_decoder()
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(widget.picture.split(",")[1]))))
+    assert sheet.shape == (2 * 18 + 2, 4 * 18 + 2, 3)
+    for row, face in enumerate(((1, 1, 0), (2, 1, 1))):  # the first and the last of FACES
+        for column in range(4):
+            labels = torch.tensor([[-1] * column + list(face[column:])])
+            with torch.no_grad():
+                pixels = torch.sigmoid(model(model.conditions(labels)))[0].permute(1, 2, 0)
+            top, left = 2 + 18 * row, 2 + 18 * column
+            tile = sheet[top : top + 16, left : left + 16].astype(float)
+            assert np.abs(tile - 255 * pixels.numpy()).max() <= 0.51
+    assert "hair bob bangs, hair colour red, skin 1; hair curly bun, hair colour red, skin 2" in widget._alt
+    assert "To the right 1, 2 and then all are withheld, from hair on" in widget._alt
+
+
+def test_the_faces_to_pick_from_are_those_given_and_many_are_thinned():
+    widget = make_attributes()
+    assert widget.meta["faces"] == FACES.tolist()
+    assert widget.meta["start"]["labels"] == FACES[0].tolist()
+    stored = np.frombuffer(base64.b64decode(widget.meta["start"]["pixels"]), np.uint8)
+    assert np.abs(stored - 255 * widget.draw(FACES[:1]).flatten().numpy()).max() <= 0.51
+    many = make_attributes(labels=FACES.repeat(400, 1)).meta["faces"]
+    assert len(many) == 500 and many[0] == FACES[0].tolist() and many[-1] == FACES[2].tolist()
+    assert make_attributes(labels=None).meta["faces"] is None
+
+
 # ---- what the kernel answers -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", LATENT)
 def test_the_kernel_answers_in_float32_what_torch_computes(kind, monkeypatch):
     model = make(2 if kind == "latent-map" else 5)
     comm = Comm(MAKERS[kind](model), monkeypatch)
@@ -151,6 +206,18 @@ def test_the_kernel_answers_in_float32_what_torch_computes(kind, monkeypatch):
     assert torch.equal(comm.ask("decode", z)[1][0], pixels.flatten())
     found = comm.ask("encode", x, id="second")[1]
     assert torch.equal(found[0], mean[0]) and torch.equal(found[1], log_var[0])
+
+
+def test_the_kernel_draws_what_the_attributes_say(monkeypatch):
+    model = make_decoder()
+    comm = Comm(make_attributes(model), monkeypatch)
+    for labels in ([2, 0, 1], [-1, 0, 1], [-1, -1, -1]):
+        conditions = model.conditions(torch.tensor([labels]))
+        with torch.no_grad():
+            expected = torch.sigmoid(model(conditions)).flatten()
+        assert torch.equal(comm.ask("decode", conditions[0])[1][0], expected)
+    content, buffers = comm.ask("encode", torch.zeros(3))
+    assert "op is 'encode'" in content["error"] and not buffers
 
 
 @pytest.mark.parametrize(
@@ -202,7 +269,12 @@ def test_the_name_is_the_contents():
 
 
 @pytest.mark.parametrize(
-    "kind, suffixes", [("latent-map", ["", ".json"]), ("image-explorer", [".decoder", ".encoder"])]
+    "kind, suffixes",
+    [
+        ("latent-map", ["", ".json"]),
+        ("image-explorer", [".decoder", ".encoder"]),
+        ("attribute-explorer", ["", ".json"]),
+    ],
 )
 def test_only_a_site_build_writes_files(kind, suffixes, tmp_path, monkeypatch):
     monkeypatch.delenv("IMAGEGEN_SITE_DIR", raising=False)
@@ -250,6 +322,22 @@ def test_only_a_site_build_writes_files(kind, suffixes, tmp_path, monkeypatch):
         (lambda: make_explorer(dims=[5]), r"dims is \[5\], expected different dimensions from 0 to 4"),
         (lambda: make_explorer(dims=[]), r"dims is \[\]"),
         (lambda: make_explorer(n_dims=0), "n_dims is 0"),
+        (
+            lambda: AttributeExplorer(make_decoder(), {"hair": ("bald", "long")}),
+            r"attributes have \(2,\) values, the model expects \(3, 2, 2\)",
+        ),
+        (
+            lambda: AttributeExplorer(make_decoder(), {"a b": "xyz", "a_b": "xy", "c": "xy"}),
+            "attributes have the same name in words: a b, a b, c",
+        ),
+        (
+            lambda: AttributeExplorer(make_decoder(), ATTRIBUTES | {"hair": ("any", "aB", "a_b")}),
+            r"values of hair have the same name in words: any, a b, a b",
+        ),
+        (lambda: make_attributes(labels=FACES[:, :2]), r"labels of shape \(3, 2\), expected \(N, 3\)"),
+        (lambda: make_attributes(labels=FACES[:0]), r"labels of shape \(0, 3\), .* with N >= 1"),
+        (lambda: make_attributes(labels=FACES - 1), "label -1 of attribute 2, expected 0 to 1"),
+        (lambda: make_attributes(labels=FACES + 1), "label 2 of attribute 1, expected 0 to 1"),
     ],
 )
 def test_bad_arguments_are_named(make_it, message):
@@ -259,6 +347,6 @@ def test_bad_arguments_are_named(make_it, message):
 
 def test_a_class_has_the_same_colour_in_figures_and_explorers():
     """The list in explorer.js is that of viz."""
-    source = (Path(widgets.__file__).parent / "explorer.js").read_text("utf-8")
+    source = (Path(widgets.__file__).parents[1] / "explorer.js").read_text("utf-8")
     found = re.search(r"const COLOURS = \[(.*?)\]", source)
     assert tuple(re.findall(r"#[0-9a-f]{6}", found[1])) == viz.COLOURS

@@ -1,27 +1,21 @@
 """Sphinx extension: the measured figures, from book/results/*.json to the page. No figure is typed by hand.
 
-`{results} model` and `{results} benchmark` draw every file of that kind; the role {result}`NAME:METRIC` puts one
-figure with its unit into a sentence. `imagegen evaluate NAME` writes the files.
+`{results} model` and `{results} benchmark` draw every file of that kind; `{results} likelihood`, `samples`, `features`
+and `decoder` set models side by side. The role {result}`NAME:METRIC` puts one figure with its unit into a sentence, and
+{result}`NAME:METRIC:FIELD` another of its numbers (std, stderr, floor, n). `imagegen evaluate` writes the files.
 """
 
 import hashlib
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.errors import ExtensionError
 
-NAMES = {
-    "negative_elbo": "−ELBO",
-    "nll": "Negative log-likelihood",
-    "kl": "KL divergence",
-    "bits_per_dim": "Bits a dimension",
-    "mse": "Mean squared error",
-    "psnr": "PSNR",
-}
-
+from results_views import VIEWS, metric_name
 
 # ---- reading and wording ---------------------------------------------------------------------------------------
 
@@ -86,8 +80,23 @@ def duration(seconds: float) -> str:
     )
 
 
-def metric_name(metric: str) -> str:
-    return NAMES.get(metric, metric.replace("_", " ").capitalize())
+def figure(entry: dict | str | None, unit: bool = True) -> str:
+    """Return a measured value with its standard deviation or error, and its unit; a dash where there is none."""
+    if entry is None or isinstance(entry, str):
+        return "–" if entry is None else entry
+    text = number(entry["value"])
+    spread = entry.get("std", entry.get("stderr"))
+    if spread is not None:
+        text += f" ± {rounded(spread)}"
+    return f"{text} {entry.get('unit', '')}".strip() if unit else text
+
+
+def rounded(spread: float) -> str:
+    """Return a standard deviation or error with two significant digits."""
+    if spread == 0 or not 1e-6 <= spread < 100:
+        return number(float(f"{spread:.2g}"))
+    decimals = max(0, 1 - math.floor(math.log10(spread)))
+    return f"{spread:.{decimals}f}"
 
 
 def protocol(entry: dict) -> str:
@@ -114,15 +123,17 @@ def provenance(result: dict) -> str:
 # ---- drawing ---------------------------------------------------------------------------------------------------
 
 
-def table(head: list[str], rows: list[list[str]], numeric: int) -> nodes.Node:
-    """Return a table; the cells of column `numeric` are set right."""
+def table(
+    head: list[str], rows: list[list[str]], numeric: Collection[int]
+) -> nodes.Node:
+    """Return a table; the cells of the columns `numeric` are set right."""
 
     def row(cells: list[str]) -> nodes.row:
         made = nodes.row()
         for column, text in enumerate(cells):
             paragraph = nodes.paragraph("", text)
             made += nodes.entry(
-                "", paragraph, classes=["text-right"] if column == numeric else []
+                "", paragraph, classes=["text-right"] if column in numeric else []
             )
         return made
 
@@ -163,47 +174,72 @@ class ResultsDirective(Directive):
 
     def run(self):
         kind = self.arguments[0]
-        if kind not in ("model", "benchmark"):
-            raise self.error(f"results: model or benchmark, not {kind!r}")
+        if kind not in ("model", "benchmark", *VIEWS):
+            known = ", ".join(("model", "benchmark", *VIEWS))
+            raise self.error(f"results: one of {known}, not {kind!r}")
         env = self.state.document.settings.env
         _note(env)
-        results = _load(env, kind)
-        if not results:
-            command = "imagegen evaluate NAME" if kind == "model" else "make bench"
-            text = f"No {kind} has been measured in this checkout yet: {command} writes the figures."
+        results = _load(env, "benchmark" if kind == "benchmark" else "model")
+        made = self.side_by_side(kind, results) if kind in VIEWS else self.each(results)
+        if not made:
+            command = "make bench" if kind == "benchmark" else "imagegen evaluate --all"
+            what = kind if kind not in VIEWS else f"model ({kind})"
+            text = f"No {what} has been measured in this checkout yet: {command} writes the figures."
             return [nodes.note("", nodes.paragraph("", text))]
+        return made
+
+    def side_by_side(self, view: str, results: list[dict]) -> list[nodes.Node]:
+        made: list[nodes.Node] = []
+        for head, rows, beneath in VIEWS[view](results):
+            first = next(i for i, name in enumerate(head) if name not in ("", "Told"))
+            cells = [[figure(cell, unit=False) for cell in row] for row in rows]
+            made.append(table(head, cells, numeric=range(first, len(head))))
+            if beneath:
+                made.append(nodes.paragraph("", beneath, classes=["provenance"]))
+        return made
+
+    def each(self, results: list[dict]) -> list[nodes.Node]:
         made: list[nodes.Node] = []
         for result in results:
             rows = [
-                [
-                    metric_name(metric),
-                    f"{number(entry['value'])} {entry.get('unit', '')}".strip(),
-                    protocol(entry),
-                ]
+                [metric_name(metric), figure(entry), protocol(entry)]
                 for metric, entry in result["metrics"].items()
             ]
             section = nodes.section("", nodes.title("", result["name"]))
             section["ids"] = [nodes.make_id(f"result-{result['name']}")]
             section["names"] = []
-            section += table(["Measure", "Value", "Protocol"], rows, numeric=1)
+            section += table(["Measure", "Value", "Protocol"], rows, numeric=[1])
             section += nodes.paragraph("", provenance(result), classes=["provenance"])
             made.append(section)
         return made
 
 
+def quoted(results: list[dict], text: str) -> str:
+    """Return the figure that NAME:METRIC names, with its unit, or the number that NAME:METRIC:FIELD names.
+
+    Raises: ValueError: there is none.
+    """
+    source, _, rest = text.partition(":")
+    metric, _, field = rest.partition(":")
+    for result in results:
+        if result["name"] == source and metric in result["metrics"]:
+            entry = result["metrics"][metric]
+            if not field:
+                return f"{number(entry['value'])} {entry.get('unit', '')}".strip()
+            if isinstance(value := entry.get(field), int | float):
+                return rounded(value) if field in ("std", "stderr") else number(value)
+    raise ValueError(f"book/results holds no {rest!r} of {source!r}")
+
+
 def result_role(name, rawtext, text, lineno, inliner, options=None, content=None):
     env = inliner.document.settings.env
     _note(env)
-    source, _, metric = text.partition(":")
-    for result in _load(env):
-        if result["name"] == source and metric in result["metrics"]:
-            entry = result["metrics"][metric]
-            figure = f"{number(entry['value'])} {entry.get('unit', '')}".strip()
-            return [nodes.inline(rawtext, figure, classes=["figure-from-results"])], []
-    message = inliner.reporter.error(
-        f"book/results holds no {metric!r} of {source!r}", line=lineno
-    )
-    return [inliner.problematic(rawtext, rawtext, message)], [message]
+    try:
+        shown = quoted(_load(env), text)
+    except ValueError as missing:
+        message = inliner.reporter.error(str(missing), line=lineno)
+        return [inliner.problematic(rawtext, rawtext, message)], [message]
+    return [nodes.inline(rawtext, shown, classes=["figure-from-results"])], []
 
 
 def outdated(app, env, added, changed, removed):

@@ -1,6 +1,7 @@
 // Copies what the website loads from node_modules into book/_static/vendor (ignored by git), so that no page asks
 // another host for anything: MathJax with its fonts, and onnxruntime-web with its WebAssembly compressed.
 // Usage: npm ci && node book/_ext/vendor.mjs. Does nothing where the folder already holds these versions.
+import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -32,8 +33,8 @@ const versions = Object.values(COPIES).map(({ from }) => {
   if (!existsSync(manifest)) { console.error(`${name} is not installed: run \`npm ci\` first`); process.exit(1); }
   return `${name} ${JSON.parse(readFileSync(manifest)).version}`;
 });
-const script = readFileSync(fileURLToPath(import.meta.url)).length;
-const stamp = `${versions.join('\n')}\ncopied by ${script} bytes of vendor.mjs\n`;
+const script = createHash('sha256').update(readFileSync(fileURLToPath(import.meta.url))).digest('hex').slice(0, 16);
+const stamp = `${versions.join('\n')}\ncopied by vendor.mjs ${script}\n`;
 const stampFile = join(vendor, 'versions.txt');
 if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) process.exit(0);
 

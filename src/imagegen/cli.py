@@ -10,13 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
-from tqdm import tqdm
 
-from imagegen import data, metrics, pretrained, recipes, training
-from imagegen.images import from_unit, to_float, to_uint8, to_unit
-from imagegen.objectives import bernoulli_nll, bits_per_dim, gaussian_kl, log_importance_weight
+from imagegen import data, evaluation, pretrained, recipes, training
+from imagegen.images import from_unit, to_uint8
 
 USER_ERRORS = (
     data.DataError,
@@ -27,7 +24,6 @@ USER_ERRORS = (
 )
 PRECISIONS = ("32-true", "bf16-mixed")
 REPOSITORY = Path(__file__).parents[2]
-BATCH = 100  # images measured together; the draws are seeded by batch, so this is part of what a seed means
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,14 +66,21 @@ def _parser() -> argparse.ArgumentParser:
 
     measure = commands.add_parser(
         "evaluate",
-        help="measure a model on the test images",
-        description="Measure a model on the test images. In a clone of the repository, a complete measurement "
+        help="measure a model, or all, by the protocol of its data set",
+        description="Measure a model by the protocol of its data set: likelihood and reconstruction on the test "
+        "images, samples against them. In a clone of the repository, a complete measurement "
         "(all images, at least 100 draws) is written to book/results/NAME.json and into the model card.",
     )
     add = measure.add_argument
-    add("name", metavar="NAME", help=f"one of: {', '.join(pretrained.names()) or 'none is there yet'}")
-    add("--json", action="store_true", help="print the result as JSON")
-    add("--limit", type=int, metavar="N", help="only the first N test images")
+    add(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help=f"one of: {', '.join(pretrained.names()) or 'none is there yet'}",
+    )
+    add("--all", action="store_true", help="every model that is there")
+    add("--json", action="store_true", help="print the result as JSON, of --all a list")
+    add("--limit", type=int, metavar="N", help="only the first N test images, and N samples")
     add("--samples", type=int, default=100, metavar="K", help="draws of z an image (default: 100)")
     add("--seed", type=int, default=0, metavar="S", help="of the draws (default: 0)")
     add("--results", metavar="DIR", help="where to write NAME.json, complete or not")
@@ -119,6 +122,7 @@ def _data(args: argparse.Namespace) -> int:
     rows = data.report()
     for row in rows:
         print(f"{row['name']:<16}{row['file']:<32}{row['folder']}: {row['verdict']}")
+    print(f"\n{data.AVATAR_ATTRIBUTION}")
     return 0 if all(row["verdict"] in ("ok", "missing") for row in rows) else 2
 
 
@@ -156,115 +160,54 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
-@torch.inference_mode()
-def measure_vae(model: nn.Module, images: Tensor, *, n_samples: int = 100, seed: int = 0,
-                progress: bool = False, device: torch.device | str = "cpu") -> dict[str, dict[str, Any]]:  # fmt: skip
-    """Return the metrics of a VAE with a Bernoulli likelihood on uint8 images (N, C, H, W), N >= 2.
-
-    Each is a dict: value, unit, n, detail and, for means over images, stderr. One set of draws of z serves
-    all: the distortion is their mean, and the NLL weighs them by importance.
-    """
-    model = model.to(
-        device, memory_format=torch.channels_last
-    ).eval()  # channels last: a fifth faster on a CPU
-    columns: dict[str, list[Tensor]] = {name: [] for name in ("distortion", "rate", "nll", "mse", "means")}
-    silent = not progress
-    for start in tqdm(range(0, len(images), BATCH), disable=silent, unit="batch", desc="evaluate"):
-        x = to_float(images[start : start + BATCH].to(device))
-        generator = torch.Generator(device).manual_seed(training.seed_of(seed, start))
-        target = to_unit(x)
-        mean, log_var = model.encode(x)
-        distortion = torch.zeros(len(x), device=device)
-
-        def log_weight(x: Tensor, k: int, *, mean=mean, log_var=log_var, target=target, sum_=distortion,
-                       generator=generator) -> Tensor:  # fmt: skip
-            eps = torch.randn(k, *mean.shape, generator=generator, device=mean.device)
-            z = mean + torch.exp(0.5 * log_var) * eps  # (k, B, D)
-            logits = model.decode(z.flatten(0, 1))
-            nll = bernoulli_nll(logits, target.repeat(k, 1, 1, 1)).reshape(k, -1)
-            sum_ += nll.sum(0)
-            return log_importance_weight(nll, z, mean, log_var)
-
-        nll = metrics.importance_weighted_nll(log_weight, x, n_samples=n_samples, chunk=5)
-        shown = torch.sigmoid(model.decode(mean))
-        found = (distortion / n_samples, gaussian_kl(mean, log_var), nll, metrics.mse(shown, target), mean)
-        for column, values in zip(columns.values(), found, strict=True):
-            column.append(values.double().cpu())
-    whole = {name: torch.cat(parts) for name, parts in columns.items()}
-    n, n_dims = len(images), images[0].numel()
-    active = metrics.active_units(whole["means"])
-
-    def over_images(values: Tensor, unit: str, detail: str) -> dict[str, Any]:
-        stderr = metrics.standard_error(values)
-        return {"value": values.mean().item(), "stderr": stderr, "unit": unit, "n": n, "detail": detail}
-
-    nats, drawn = "nats/image", f"{n_samples} draws of z an image"
-    grey = "Bernoulli on grey pixels: a cross-entropy, whose floor is not 0"
-    bits = "the NLL in other units; no code length, for grey pixels under a Bernoulli are no 256-level code"
-    return {
-        "negative_elbo": over_images(whole["distortion"] + whole["rate"], nats, f"{drawn}; {grey}"),
-        "nll": over_images(whole["nll"], nats, f"importance weighted, {n_samples} samples; {grey}"),
-        "distortion": over_images(whole["distortion"], nats, f"-log p(x | z), {drawn}"),
-        "rate": over_images(whole["rate"], nats, "KL(q(z | x) || p(z)), closed form"),
-        "active_units": {"value": int(active.sum()), "unit": "latents", "n": n,
-                         "detail": f"of {len(active)}: posterior means vary by more than 0.01"},
-        "mse": over_images(whole["mse"], "squared, pixels in [0, 1]", "decoded from the posterior mean"),
-        "bits_per_dim": over_images(bits_per_dim(whole["nll"], n_dims), "bits/dim", bits),
-    }  # fmt: skip
-
-
 def _evaluate(args: argparse.Namespace) -> int:
+    if bool(args.name) == args.all:
+        raise recipes.RecipeError("name one model, or give --all (not both)")
     if args.samples < 1 or (args.limit is not None and args.limit < 2) or (args.threads or 1) < 1:
         raise recipes.RecipeError("--samples and --threads must be at least 1, --limit at least 2")
     if args.threads:
         torch.set_num_threads(args.threads)
-    card = pretrained.card(args.name, folder=args.weights)
-    model = pretrained.load(args.name, folder=args.weights)
-    source = card.get("recipe", {}).get("data", "fashion-mnist")
-    if source not in recipes.DATA:
-        raise pretrained.PretrainedError(
-            f"the card of {args.name} names the data {source!r}; known: {', '.join(recipes.DATA)}"
-        )
-    test = recipes.DATA[source]("test").images
-    images = test[: args.limit]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    began = time.perf_counter()
-    measured = measure_vae(
-        model, images, n_samples=args.samples, seed=args.seed, device=device, progress=not args.quiet
-    )  # fmt: skip
-    result = {
-        "name": args.name,
-        "kind": "model",
-        "recipe": card.get("recipe", {}).get("name"),
-        "seed": args.seed,
-    }
-    result |= pretrained.provenance(device) | {"seconds": round(time.perf_counter() - began, 1)}
-    result |= {
-        "data": f"{source}, {len(images)} test images",
-        "weights_sha256": card["sha256"],
-        "metrics": measured,
-    }
-    text = json.dumps(result, indent=1) + "\n"
+    names = pretrained.names(folder=args.weights) if args.all else [args.name]
+    if not names:
+        raise pretrained.PretrainedError(f"there are no models in {args.weights}")
+    results = []
+    for name in names:
+        result, complete = evaluation.evaluate(
+            name, folder=args.weights, limit=args.limit, n_samples=args.samples, seed=args.seed,
+            progress=not args.quiet, device="cuda" if torch.cuda.is_available() else "cpu",
+        )  # fmt: skip
+        results.append(result)
+        if not args.json:
+            print(
+                f"{name}: {result['data']}"
+                + (f"; {result['protocol']['text']}" if "protocol" in result else "")
+            )
+            for measure, entry in result["metrics"].items():
+                print(f"  {_line(measure, entry)}", flush=True)
+        _keep(result, complete=complete, weights=args.weights, results=args.results)
     if args.json:
-        print(text, end="")
-    else:
-        for name, entry in measured.items():
-            error = f" +- {entry['stderr']:.2g}" if "stderr" in entry else ""
-            print(f"{name:<16}{entry['value']:.5g}{error} {entry['unit']} ({entry['detail']})")
-    if pretrained.card(args.name, folder=args.weights)["sha256"] != card["sha256"]:
-        raise pretrained.PretrainedError(
-            f"the weights of {args.name} changed while they were measured: measure again"
-        )
-    complete = len(images) == len(test) and args.samples >= 100
-    in_repository = (REPOSITORY / "book").is_dir()
-    own = Path(args.weights).resolve() == pretrained.FOLDER.resolve()
-    if args.results or (complete and in_repository and own):
-        folder = Path(args.results) if args.results else REPOSITORY / "book" / "results"
-        training.write_atomic(folder / f"{args.name}.json", text.encode())
-    if complete and (in_repository or not own):
-        now = pretrained.card(args.name, folder=args.weights)
-        pretrained.write_card(now | {"metrics": measured}, folder=args.weights)
+        print(json.dumps(results if args.all else results[0], indent=1))
     return 0
+
+
+def _line(measure: str, entry: dict[str, Any]) -> str:
+    """Return a measured figure as a line of text."""
+    spread = next((f" +- {entry[key]:.2g}" for key in ("stderr", "std") if key in entry), "")
+    floor = f"; real against real: {entry['floor']:.4g}" if "floor" in entry else ""
+    return f"{measure:<28}{entry['value']:.5g}{spread} {entry['unit']} ({entry['detail']}{floor})"
+
+
+def _keep(result: dict[str, Any], *, complete: bool, weights: str, results: str | None) -> None:
+    """Write a result to the book's folder and the model's card, where it is complete and they are there."""
+    in_repository = (REPOSITORY / "book").is_dir()
+    own = Path(weights).resolve() == pretrained.FOLDER.resolve()
+    if results or (complete and in_repository and own):
+        folder = Path(results) if results else REPOSITORY / "book" / "results"
+        text = json.dumps(result, indent=1) + "\n"
+        training.write_atomic(folder / f"{result['name']}.json", text.encode())
+    if complete and (in_repository or not own):
+        now = pretrained.card(result["name"], folder=weights)
+        pretrained.write_card(now | {"metrics": result["metrics"]}, folder=weights)
 
 
 @torch.inference_mode()

@@ -1,10 +1,10 @@
 // The front end of the explorers: one ES module, two hosts.
 //  * A live kernel (Jupyter, Colab, VS Code): anywidget imports this file and calls default.render(); the pixels
 //    are computed by PyTorch and come over the comm.
-//  * A plain web page: the page loads this file as <script type="module">; it upgrades <latent-map src="NAME"> and
-//    <image-explorer src="NAME">, and the networks run in the page (ONNX Runtime, WebAssembly, one thread).
-//    Runtime and networks are fetched on the reader's first move, not before: most readers only read.
-// Both hosts hand the same `meta` and a `backend` with decode(z) and encode(x) to the same two mount functions.
+//  * A plain web page: the page loads this file as <script type="module">; it upgrades <latent-map src="NAME">,
+//    <image-explorer src="NAME"> and <attribute-explorer src="NAME">, and the networks run in the page (ONNX Runtime,
+//    WebAssembly, one thread). Runtime and networks are fetched on the reader's first move: most readers only read.
+// Both hosts hand the same `meta` and a `backend` with decode(values) and encode(x) to the same mount functions.
 // Images are Float32Array in C, H, W order: pixels in [0, 1], what an encoder takes in [-1, 1].
 
 // ---------------------------------------------------------------------------------------------------------- style
@@ -20,6 +20,7 @@ const STYLE = `
 .live { display: grid; gap: .9rem 1.4rem; align-items: start; padding: 3px; font-size: .9rem; }
 .live.map { grid-template-columns: minmax(0, 1.35fr) minmax(0, 1fr); }
 .live.images { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr) minmax(0, 1.15fr); }
+.live.attributes { grid-template-columns: 258px minmax(0, 1fr); }
 .wide { grid-column: 1 / -1; }
 .plate { position: relative; width: 100%; aspect-ratio: 1; border-radius: 8px; background: #000; overflow: hidden;
   border: 1px solid var(--line); }
@@ -61,6 +62,15 @@ button[aria-pressed=true] { border-color: var(--accent); box-shadow: inset 0 0 0
 .strip button { padding: 0; border-radius: 6px; aspect-ratio: 1; overflow: hidden; background: #000; min-height: 0; }
 .strip button[aria-checked=true] { border-color: var(--accent); box-shadow: 0 0 0 2px var(--accent); }
 .strip canvas { display: block; width: 100%; height: 100%; image-rendering: pixelated; }
+.menus { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .45rem .8rem; margin-bottom: .4rem; }
+.menu { display: flex; flex-direction: column; gap: .1rem; min-width: 0; }
+.menu label { font-size: .8rem; font-weight: 600; }
+select, option { color: var(--pst-color-text-base, var(--jp-ui-font-color1, CanvasText));
+  background: var(--pst-color-background, var(--jp-layout-color1, Canvas)); }
+select { font: inherit; width: 100%; min-height: 32px; padding: .1rem .3rem; border: 1px solid var(--line); border-radius: 6px; cursor: pointer; }
+.menu.withheld select { border-style: dashed; font-style: italic; } option { font-style: normal; }
+.spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+.told { font-size: .85rem; min-height: 4.2em; }
 p { margin: 0; } .note { font-size: .85rem; min-height: 1.4em; } .note.error { font-weight: 600; }
 .note.error::before { content: "\\26A0  "; }
 .fallback { display: none; }
@@ -71,6 +81,7 @@ p { margin: 0; } .note { font-size: .85rem; min-height: 1.4em; } .note.error { f
   .live.map .atlas { grid-column: 1 / -1; order: 1; } .live.map .wide { order: 2; }
   .live.map .side { display: contents; }
   .live.images { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); } .live.images .side { grid-column: 1 / -1; }
+  .live.attributes { grid-template-columns: minmax(0, 1fr); } .told { min-height: 2.8em; }
   .strip { grid-template-columns: repeat(8, minmax(0, 1fr)); gap: 4px; }
   .images .bar button { padding: .2rem .45rem; }
 }
@@ -168,7 +179,8 @@ function frame(element, kind, note) {
   // that a control handles stop here; JupyterLab listens before us, and this attribute is how it is told.
   element.setAttribute('data-lm-suppress-shortcuts', 'true');
   live.addEventListener('keydown', event => {
-    if (/^(Arrow|Home|End|Page|Enter| |Backspace|Delete)/.test(event.key)) event.stopPropagation();
+    const typed = event.target.localName === 'select' && event.key.length === 1 && !(event.ctrlKey || event.metaKey || event.altKey);
+    if (typed || /^(Arrow|Home|End|Page|Enter| |Backspace|Delete)/.test(event.key)) event.stopPropagation();
   });
   const say = (text, isError = false) => {
     status.classList.toggle('error', isError);
@@ -490,6 +502,87 @@ export function mountImageExplorer(element, meta, backend) {
   showPrice();
 }
 
+// --------------------------------------------------------------------------------------------- attribute explorer
+/** meta: {shape: [C, H, W], attributes: [{name, values}], faces: [[label, ...]] or null, start: {labels, pixels}}. */
+export function mountAttributeExplorer(element, meta, backend) {
+  const { shape, attributes, faces } = meta, WITHHELD = -1;
+  const ui = frame(element, 'attributes', backend.note('Choose from the menus; \u201cany\u201d withholds an attribute.'));
+  let labels = [...meta.start.labels]; // what the network is told
+  const face = [...labels]; // the last value of each attribute, also while it is withheld
+
+  const out = h('canvas', { role: 'img' }), paint = painter(out, shape), told = h('p', { class: 'told' });
+  const spoken = h('p', { class: 'spoken', 'aria-live': 'polite' });
+  const selects = attributes.map(({ name, values }, a) => {
+    const id = `explorer-${++count}`;
+    const select = h('select', { id }, h('option', { value: WITHHELD }, 'any'), ...values.map((value, k) => h('option', { value: k }, value)));
+    select.addEventListener('change', event => {
+      labels[a] = Number(select.value);
+      if (labels[a] !== WITHHELD) face[a] = labels[a];
+      changed(event, [a]);
+    });
+    return { select, row: h('div', { class: 'menu' }, h('label', { for: id }, name), select) };
+  });
+
+  const button = (label, next) => h('button', { type: 'button', onclick: event => { labels = next(); changed(event, labels.keys()); } }, label);
+  const below = n => Math.floor(Math.random() * n);
+  function another() { // a face that exists, where some are known, and another one than now, where there is one
+    const others = faces?.filter(f => f.some((k, a) => k !== labels[a]));
+    const drawn = others?.length ? others[below(others.length)] : faces?.[0] ?? attributes.map(({ values }) => below(values.length));
+    drawn.forEach((k, a) => { face[a] = k; });
+    return [...drawn];
+  }
+  const bar = h('div', { class: 'bar' },
+    button('Random face', another),
+    button('Withhold all', () => labels.map(() => WITHHELD)),
+    button('Give all', () => [...face]));
+  ui.live.append(
+    h('div', { class: 'column' }, h('div', { class: 'plate' }, out), told),
+    h('div', { class: 'column' }, h('div', { class: 'menus' }, ...selects.map(s => s.row)), bar),
+    spoken, ui.status);
+
+  const worded = a => `${attributes[a].name} ${labels[a] === WITHHELD ? 'any' : attributes[a].values[labels[a]]}`;
+  function show() {
+    const withheld = attributes.filter((_, a) => labels[a] === WITHHELD).map(({ name }) => name), n = attributes.length;
+    selects.forEach(({ select, row }, a) => {
+      select.value = labels[a];
+      row.classList.toggle('withheld', labels[a] === WITHHELD);
+    });
+    out.setAttribute('aria-label', `Generated face: ${attributes.map((_, a) => worded(a)).join(', ')}`);
+    told.textContent = !withheld.length ? `All ${n} attributes are given.`
+      : withheld.length === n ? `All ${n} attributes are withheld: the average of all faces.`
+        : `Withheld: ${withheld.join(', ')}. An average of all faces that fit.`;
+  }
+  const draw = latestWins(async ({ event, news }) => {
+    const at = [...labels], conditions = oneHot(at, attributes.map(({ values }) => values.length));
+    const pixels = checked(await backend.decode(conditions, ui.say), shape);
+    paint(pixels);
+    // A listener has heard the menu's own value: what is new is enough, and the picture's name holds the rest.
+    spoken.textContent = `Face: ${news.map(worded).join(', ')}. ${at.filter(k => k !== WITHHELD).length} of ${at.length} attributes given.`;
+    ui.say(backend.running);
+    ui.drawn(event, { labels: at, conditions, pixels });
+  }, ui.failed, ui.busy);
+  function changed(event, news) {
+    show();
+    draw({ event, news: [...news] });
+  }
+  paint(pixelsOf(bytes(meta.start.pixels)));
+  show();
+}
+
+/** A block of ones and zeros for each label; the block of a withheld one, below 0, is all zeros. */
+function oneHot(labels, sizes) {
+  const blocks = new Float32Array(sizes.reduce((a, b) => a + b, 0));
+  let start = 0;
+  labels.forEach((label, a) => {
+    if (label >= 0) blocks[start + label] = 1;
+    start += sizes[a];
+  });
+  return blocks;
+}
+
+// kind of explorer, which is also its tag on a page: mount(element, meta, backend, address of the static picture)
+const mounts = { 'latent-map': mountLatentMap, 'image-explorer': mountImageExplorer, 'attribute-explorer': mountAttributeExplorer };
+
 // ------------------------------------------------------------------------------------------------ live kernel host
 function kernelBackend(model) {
   const waiting = new Map();
@@ -525,8 +618,7 @@ function kernelBackend(model) {
 function render({ model, el }) {
   const meta = model.get('meta'), host = h('div'), backend = kernelBackend(model);
   el.append(host);
-  if (meta.kind === 'latent-map') mountLatentMap(host, meta, backend, model.get('picture'));
-  else mountImageExplorer(host, meta, backend);
+  mounts[meta.kind](host, meta, backend, model.get('picture'));
   return () => backend.close();
 }
 export default { render };
@@ -572,7 +664,7 @@ export function pageBackend(files) {
   });
   const parts = { decoder: part('decoder'), encoder: part('encoder') }, ready = {};
   async function run(name, values, shape, say) {
-    if (!ready[name]) say?.('Loading the network into this page, once (about 4 MB)\u2026');
+    if (!ready[name]) say?.('Loading the network into this page, once (a few megabytes)\u2026');
     const { ort, session } = await parts[name]();
     ready[name] = true;
     return session.run({ [session.inputNames[0]]: new ort.Tensor('float32', values, [1, ...shape]) });
@@ -585,17 +677,12 @@ export function pageBackend(files) {
   };
 }
 
-const elements = {
-  'latent-map': (element, meta, backend) => mountLatentMap(element, meta, backend, element.querySelector('img')?.src),
-  'image-explorer': mountImageExplorer,
-};
-
 // Under anywidget this file is a blob, in a page that may be anyone's: only a page that loads it by address is ours.
 if (/^https?:/.test(here) && globalThis.customElements) {
   // The theme paints every HTML output of a cell light in its dark mode.
-  document.head.append(h('style', {}, `html[data-theme=dark] .bd-content div.cell_output .text_html:has(latent-map, image-explorer)
+  document.head.append(h('style', {}, `html[data-theme=dark] .bd-content div.cell_output .text_html:has(${Object.keys(mounts).join(', ')})
     { background: none !important; color: inherit !important; padding: 0 !important; }`));
-  for (const [tag, mount] of Object.entries(elements)) {
+  for (const [tag, mount] of Object.entries(mounts)) {
     if (customElements.get(tag)) continue;
     customElements.define(tag, class extends HTMLElement {
       async connectedCallback() {
@@ -603,7 +690,7 @@ if (/^https?:/.test(here) && globalThis.customElements) {
         const name = this.getAttribute('src');
         try {
           const meta = await (await get(new URL(`models/${name}.json`, here), `the model ${name}`)).json();
-          mount(this, meta, pageBackend({ ...meta.files, shape: meta.shape }));
+          mount(this, meta, pageBackend({ ...meta.files, shape: meta.shape }), this.querySelector('img')?.src);
         } catch (error) { // keep the picture, and say why it does not move
           const ui = frame(this, 'broken', '');
           ui.live.append(ui.status);

@@ -40,6 +40,18 @@ def to_uint8(x: Tensor) -> Tensor:
     return x.float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+def dequantise(images: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Return uint8 images as float32, each value drawn evenly from its level's cell: `to_float` plus noise. Any shape.
+
+    A cell is 2/255 wide, so values leave [-1, 1] by up to 1/255, and a density p of them bounds a code length:
+    -log Pr(images) <= E[-log p] + P log 127.5. `to_uint8` does not accept them; clamp first.
+    Raises: TypeError: the images are not uint8.
+    Source: Theis et al. 2016, arXiv:1511.01844, section 3.1.
+    """
+    x = to_float(images)
+    return x + (torch.rand(x.shape, generator=generator, device=x.device) - 0.5) * (2 / 255)
+
+
 def to_unit(x: Tensor) -> Tensor:
     """Return images in [-1, 1] as values in [0, 1], the targets of a Bernoulli likelihood. Any shape.
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, logsigmoid
 
 LOG_2PI = math.log(2 * math.pi)
+LEVELS = 256  # values a pixel can have at rest
+HALF_LEVEL = 1 / 255  # half the distance of two levels, in the range [-1, 1]
 
 
 def _same_shape(**tensors: Tensor) -> None:
@@ -20,12 +22,31 @@ def _same_shape(**tensors: Tensor) -> None:
         )
 
 
-def _within_unit(target: Tensor) -> None:
+def _scalar_or_same(name: str, value: Tensor | float, mean: Tensor) -> Tensor:
+    value = torch.as_tensor(value, dtype=mean.dtype, device=mean.device)
+    if value.dim() and value.shape != mean.shape:
+        raise ValueError(
+            f"{name} {tuple(value.shape)} is neither a scalar nor of mean's shape {tuple(mean.shape)}"
+        )
+    return value
+
+
+def _whole_levels(target: Tensor) -> None:
+    if target.dtype != torch.uint8:
+        raise TypeError(f"target is {target.dtype}, expected uint8 levels 0 to 255: use images.to_uint8")
+
+
+def _within_unit(target: Tensor) -> Tensor:
+    """Return 1, a factor for the result. Off the CPU, where to look at a value is to wait for it, NaN is the error."""
     low, high = target.aminmax()
-    if not (low >= 0 and high <= 1):  # so put, NaN is refused too
+    within = (low >= 0) & (high <= 1)  # so put, NaN is refused too
+    if target.device.type != "cpu":
+        return torch.where(within, 1.0, math.nan)
+    if not within:
         raise ValueError(
             f"target spans [{low.item():g}, {high.item():g}], expected [0, 1]: use images.to_unit"
         )
+    return torch.ones((), dtype=target.dtype)
 
 
 def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
@@ -33,22 +54,23 @@ def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
 
     On grey targets in (0, 1) it is a cross-entropy, not a likelihood: its floor is `bernoulli_entropy(target)`.
     Args: logits: (B, ...); target: the same shape, in [0, 1].
-    Returns: (B,) nats.
-    Raises: ValueError: the shapes differ, or a target leaves [0, 1].
+    Returns: (B,) nats; on a GPU all NaN, gradients too, where a target leaves [0, 1].
+    Raises: ValueError: the shapes differ, or (on the CPU) a target leaves [0, 1].
     """
     _same_shape(logits=logits, target=target)
-    _within_unit(target)
-    return binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1)
+    within = _within_unit(target)
+    return binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).sum(1) * within
 
 
 def bernoulli_entropy(target: Tensor) -> Tensor:
     """Return the entropy of independent Bernoullis with means `target`: the least value `bernoulli_nll` can take.
 
-    Args: target: (B, ...) in [0, 1]. Returns: (B,) nats, >= 0; zero only for black and white images.
-    Raises: ValueError: a target leaves [0, 1].
+    Args: target: (B, ...) in [0, 1].
+    Returns: (B,) nats, >= 0; zero only for black and white images. On a GPU all NaN where a target leaves [0, 1].
+    Raises: ValueError: on the CPU, a target leaves [0, 1].
     """
-    _within_unit(target)
-    return (torch.special.entr(target) + torch.special.entr(1 - target)).flatten(1).sum(1)
+    within = _within_unit(target)
+    return (torch.special.entr(target) + torch.special.entr(1 - target)).flatten(1).sum(1) * within
 
 
 def gaussian_nll(mean: Tensor, target: Tensor, log_var: Tensor | float = 0.0) -> Tensor:
@@ -59,13 +81,53 @@ def gaussian_nll(mean: Tensor, target: Tensor, log_var: Tensor | float = 0.0) ->
     Raises: ValueError: the shapes differ.
     """
     _same_shape(mean=mean, target=target)
-    log_var = torch.as_tensor(log_var, dtype=mean.dtype, device=mean.device)
-    if log_var.dim() and log_var.shape != mean.shape:
-        raise ValueError(
-            f"log_var {tuple(log_var.shape)} is neither a scalar nor of mean's shape {tuple(mean.shape)}"
-        )
+    log_var = _scalar_or_same("log_var", log_var, mean)
     element = 0.5 * (LOG_2PI + log_var + (target - mean).square() * torch.exp(-log_var))
     return element.flatten(1).sum(1)
+
+
+def discretised_logistic_nll(mean: Tensor, target: Tensor, log_scale: Tensor | float) -> Tensor:
+    """Return -log Pr(target) of a logistic distribution cut into 256 levels, summed over an image's values.
+
+    A level's cell reaches half a level, 1/255 in the range [-1, 1], to each side; those of 0 and 255 have no outer
+    edge and take the tails, so the 256 probabilities of a value sum to 1.
+    Args: mean: (B, ...), in the range [-1, 1] of `images.to_float`; values beyond it are allowed. target: the same
+        shape, uint8. log_scale: a number, a scalar tensor, or a tensor of mean's shape; log s, s^2 pi^2 / 3 is the
+        variance. In float32 keep it between -60 and 60.
+    Returns: (B,) nats, >= 0: a code length.
+    Raises: ValueError: the shapes differ. TypeError: target is not uint8.
+    Source: Salimans et al. 2017, arXiv:1701.05517, equation 2.
+    """
+    _same_shape(mean=mean, target=target)
+    _whole_levels(target)
+    log_scale = _scalar_or_same("log_scale", log_scale, mean)
+    precision = torch.exp(-log_scale)
+    centred = target.to(mean.dtype) / 127.5 - 1 - mean
+    upper = (centred + HALF_LEVEL) * precision
+    lower = (centred - HALF_LEVEL) * precision
+    below_upper = logsigmoid(upper).masked_fill(target == LEVELS - 1, 0.0)
+    above_lower = logsigmoid(-lower).masked_fill(target == 0, 0.0)
+    # sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)): no difference of nearly equal numbers
+    both_edges = (target > 0) & (target < LEVELS - 1)
+    width = torch.log(-torch.expm1(-2 * HALF_LEVEL * precision)).expand_as(mean).masked_fill(~both_edges, 0.0)
+    return -(below_upper + above_lower + width).flatten(1).sum(1)
+
+
+def categorical_nll(logits: Tensor, target: Tensor) -> Tensor:
+    """Return -log Pr(target) where each value of an image has 256 probabilities of its own, summed over the image.
+
+    Args: logits: (B, 256, ...): the levels are dimension 1. target: (B, ...), uint8.
+    Returns: (B,) nats, >= 0: a code length.
+    Raises: ValueError: the shapes do not fit. TypeError: target is not uint8.
+    Source: van den Oord et al. 2016, arXiv:1601.06759, section 3.3.
+    """
+    _whole_levels(target)
+    expected = (*target.shape[:1], LEVELS, *target.shape[1:])
+    if target.dim() < 2 or logits.shape != expected:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} do not fit target {tuple(target.shape)}: expected (B, 256, ...) and (B, ...)"
+        )
+    return cross_entropy(logits, target.long(), reduction="none").flatten(1).sum(1)
 
 
 def gaussian_kl_per_dim(mean: Tensor, log_var: Tensor) -> Tensor:

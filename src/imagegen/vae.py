@@ -73,31 +73,45 @@ def reparameterise(mean: Tensor, log_var: Tensor, *, generator: torch.Generator 
     return mean + torch.exp(0.5 * log_var) * eps
 
 
-class VAE(nn.Module):
-    """A VAE with a diagonal Gaussian posterior and a prior N(0, I). Images enter in [-1, 1]."""
+class _EncoderDecoder(nn.Module):
+    """The two networks of one config. numbers: how many the encoder gives for each dimension of the latent."""
 
-    def __init__(self, config: VAEConfig) -> None:
+    def __init__(self, config: VAEConfig, *, numbers: int) -> None:
         super().__init__()
         self.config = config
         build = _conv_networks if config.network == "conv" else _mlp_networks
-        self.encoder, self.decoder = build(config, per_latent=2)
+        self.encoder, self.decoder = build(config, numbers)
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance, each (B, D), of q(z | x) for images (B, C, H, W) in [-1, 1].
-
-        Raises: ValueError: the images do not have the config's shape.
-        """
-        _check_images(x, self.config)
-        mean, log_var = self.encoder(x).chunk(2, dim=1)
-        return mean, log_var
+    def _encode(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != self.config.image_shape:
+            raise ValueError(
+                f"images of shape {tuple(x.shape)}, expected (B, {', '.join(map(str, self.config.image_shape))})"
+            )
+        return self.encoder(x)
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the parameters (B, C, H, W) of p(x | z) for latents (B, D): logits, if the likelihood is Bernoulli.
 
         Raises: ValueError: the latents do not have the config's dimension.
         """
-        _check_latents(z, self.config)
+        if z.dim() != 2 or z.shape[1] != self.config.latent_dim:
+            raise ValueError(f"latents of shape {tuple(z.shape)}, expected (B, {self.config.latent_dim})")
         return self.decoder(z).reshape(-1, *self.config.image_shape)
+
+
+class VAE(_EncoderDecoder):
+    """A VAE with a diagonal Gaussian posterior and a prior N(0, I). Images enter in [-1, 1]."""
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__(config, numbers=2)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance, each (B, D), of q(z | x) for images (B, C, H, W) in [-1, 1].
+
+        Raises: ValueError: the images do not have the config's shape.
+        """
+        mean, log_var = self._encode(x).chunk(2, dim=1)
+        return mean, log_var
 
     def forward(self, x: Tensor, *, generator: torch.Generator | None = None) -> VAEOutput:
         mean, log_var = self.encode(x)
@@ -112,43 +126,25 @@ class AutoencoderOutput(NamedTuple):
     z: Tensor  # (B, D), the code
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(_EncoderDecoder):
     """The networks of a VAE without its noise and without a prior: x -> z -> x. Images enter in [-1, 1].
 
     Nothing says how its codes are spread, so there is no distribution to draw a new one from.
     """
 
     def __init__(self, config: VAEConfig) -> None:
-        super().__init__()
-        self.config = config
-        build = _conv_networks if config.network == "conv" else _mlp_networks
-        self.encoder, self.decoder = build(config, per_latent=1)
+        super().__init__(config, numbers=1)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return the code (B, D) of images (B, C, H, W) in [-1, 1]. Raises: ValueError: another shape."""
-        _check_images(x, self.config)
-        return self.encoder(x)
+        """Return the codes (B, D) of images (B, C, H, W) in [-1, 1].
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Return the parameters (B, C, H, W) of p(x | z) for codes (B, D). Raises: ValueError: another shape."""
-        _check_latents(z, self.config)
-        return self.decoder(z).reshape(-1, *self.config.image_shape)
+        Raises: ValueError: the images do not have the config's shape.
+        """
+        return self._encode(x)
 
     def forward(self, x: Tensor) -> AutoencoderOutput:
         z = self.encode(x)
         return AutoencoderOutput(self.decode(z), z)
-
-
-def _check_images(x: Tensor, config: VAEConfig) -> None:
-    if x.shape[1:] != config.image_shape:
-        raise ValueError(
-            f"images of shape {tuple(x.shape)}, expected (B, {', '.join(map(str, config.image_shape))})"
-        )
-
-
-def _check_latents(z: Tensor, config: VAEConfig) -> None:
-    if z.dim() != 2 or z.shape[1] != config.latent_dim:
-        raise ValueError(f"latents of shape {tuple(z.shape)}, expected (B, {config.latent_dim})")
 
 
 def _dense(config: VAEConfig, n_in: int, n_out: int) -> list[nn.Module]:
@@ -157,7 +153,7 @@ def _dense(config: VAEConfig, n_in: int, n_out: int) -> list[nn.Module]:
     return [nn.Linear(n_in, config.hidden), *blocks, nn.SiLU(), nn.Linear(config.hidden, n_out)]
 
 
-def _conv_networks(config: VAEConfig, *, per_latent: int) -> tuple[nn.Module, nn.Module]:
+def _conv_networks(config: VAEConfig, numbers: int) -> tuple[nn.Module, nn.Module]:
     channels, height, width = config.image_shape
     half, quarter = config.width, 2 * config.width
     neck = (config.neck, height // 4, width // 4)
@@ -169,7 +165,7 @@ def _conv_networks(config: VAEConfig, *, per_latent: int) -> tuple[nn.Module, nn
         nn.SiLU(),
         nn.Conv2d(quarter, config.neck, 1),
         nn.Flatten(),
-        *_dense(config, math.prod(neck), per_latent * config.latent_dim),
+        *_dense(config, math.prod(neck), numbers * config.latent_dim),
     )
     decoder = nn.Sequential(
         *_dense(config, config.latent_dim, math.prod(neck)),
@@ -184,9 +180,9 @@ def _conv_networks(config: VAEConfig, *, per_latent: int) -> tuple[nn.Module, nn
     return encoder, decoder
 
 
-def _mlp_networks(config: VAEConfig, *, per_latent: int) -> tuple[nn.Module, nn.Module]:
+def _mlp_networks(config: VAEConfig, numbers: int) -> tuple[nn.Module, nn.Module]:
     n_pixels = math.prod(config.image_shape)
-    encoder = nn.Sequential(nn.Flatten(), *_dense(config, n_pixels, per_latent * config.latent_dim))
+    encoder = nn.Sequential(nn.Flatten(), *_dense(config, n_pixels, numbers * config.latent_dim))
     return encoder, nn.Sequential(*_dense(config, config.latent_dim, n_pixels))
 
 

@@ -32,6 +32,13 @@ NO_BROWSER = (
 )
 NO_NPM = "node_modules is not filled: run `npm ci`"
 CLASSES = ("circle", "square", "bar", "cross")
+ATTRIBUTES = {
+    "hair": ("bald", "bobBangs", "curlyBun", "mohawk"),
+    "hair_colour": ("none", "dark", "red"),
+    "eyes": ("glasses", "open"),
+    "background": ("white", "sky", "mint", "sand", "ink"),
+}
+FACES = torch.tensor([[1, 2, 0, 4], [0, 0, 1, 1], [3, 1, 1, 0], [2, 2, 0, 2], [1, 1, 1, 3]])
 
 
 class Missing(RuntimeError):
@@ -151,6 +158,22 @@ def models() -> tuple[torch.nn.Module, torch.nn.Module]:
     )
 
 
+def attribute_decoder() -> torch.nn.Module:
+    """A small seeded attribute decoder whose images differ from one another, with as many values as ATTRIBUTES."""
+    from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
+
+    sizes = tuple(len(values) for values in ATTRIBUTES.values())
+    config = AttributeDecoderConfig((3, 32, 32), sizes, widths=(8, 8), hidden=32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        model = AttributeDecoder(config).eval()
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.dim() > 1:
+                    weight.mul_(3)
+    return model
+
+
 def drawings(n: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
     """Return n seeded uint8 images (n, 1, 28, 28) of simple shapes, and their classes."""
     generator = torch.Generator().manual_seed(3)
@@ -169,12 +192,13 @@ def drawings(n: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack(shapes)[:, None].to(torch.uint8), labels
 
 
-def make_page(folder: Path) -> dict:
-    """Write the page of both explorers, and one of a missing model; return the explorers by tag.
+def make_page(folder: Path, *, decoder: torch.nn.Module | None = None) -> dict:
+    """Write the page of all explorers, and one of a missing model; return the explorers by tag.
 
+    Args: decoder: the attribute decoder to show, instead of a small one; its attributes get plain names.
     Raises: Missing: npm's packages are not there.
     """
-    from imagegen.widgets import ImageExplorer, LatentMap
+    from imagegen.widgets import AttributeExplorer, ImageExplorer, LatentMap
 
     if not RUNTIME.is_dir():
         raise Missing(NO_NPM)
@@ -184,7 +208,13 @@ def make_page(folder: Path) -> dict:
     explorers = {
         "latent-map": LatentMap(small, points=points, labels=torch.arange(300) % 4, classes=CLASSES),
         "image-explorer": ImageExplorer(large, images, labels=labels, classes=CLASSES),
+        "attribute-explorer": AttributeExplorer(attribute_decoder(), ATTRIBUTES, labels=FACES),
     }
+    if decoder is not None:
+        names = {
+            f"attribute {a}": [str(k) for k in range(n)] for a, n in enumerate(decoder.config.attributes)
+        }
+        explorers["attribute-explorer"] = AttributeExplorer(decoder, names)
     static = folder / "_static"
     runtime = static / "vendor/ort"
     runtime.mkdir(parents=True)
@@ -233,7 +263,7 @@ LISTEN = """() => {
 def wait_ready(page, timeout: float = 30_000) -> None:
     """Wait until every explorer of the page is there to be used, or has said why it is not."""
     page.wait_for_function(
-        "[...document.querySelectorAll('latent-map, image-explorer')].every(e => e.shadowRoot)",
+        "[...document.querySelectorAll('latent-map, image-explorer, attribute-explorer')].every(e => e.shadowRoot)",
         timeout=timeout,
     )
 

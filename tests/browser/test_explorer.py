@@ -8,6 +8,7 @@ from imagegen import images
 
 TOLERANCE = 1e-4
 TAGS = ("latent-map", "image-explorer")
+ALL_TAGS = (*TAGS, "attribute-explorer")
 
 # Runs the networks of an explorer as its page does, without its interface. Numbers come back as plain lists.
 RUN = """async ([part, files, inputs]) => {
@@ -161,7 +162,7 @@ def test_the_latest_position_wins(explorers, address, open_page):
       mountLatentMap(host, meta, { decode, note: t => t, running: '' });
       const pad = host.shadowRoot.querySelector('.pad'), right = { key: 'ArrowRight', bubbles: true };
       for (let i = 0; i < 100; i++) pad.dispatchEvent(new KeyboardEvent('keydown', right));
-      await new Promise(r => setTimeout(r, 300));
+      while (host.hasAttribute('drawing')) await new Promise(r => setTimeout(r, 20));
       const context = host.shadowRoot.querySelector('.side canvas').getContext('2d');
       return { calls, most, last: context.getImageData(0, 0, 1, 1).data[0] };
     }"""
@@ -320,7 +321,7 @@ def test_no_wider_than_the_screen(width, address, open_page):
       const inside = [...host.shadowRoot.querySelectorAll('*')];
       return inside.filter(e => right(e) > right(host) + 1).map(e => e.className);
     }"""
-    for tag in TAGS:
+    for tag in ALL_TAGS:
         assert page.evaluate(wide, tag) == []
 
 
@@ -328,7 +329,7 @@ def test_print_shows_the_static_picture(address, open_page):
     page, _ = open_page(address)
     assert not page.locator("latent-map > img").is_visible()
     page.emulate_media(media="print")
-    for tag in TAGS:
+    for tag in ALL_TAGS:
         assert page.locator(f"{tag} > img").is_visible()
         assert not page.locator(f"{tag} .live").is_visible()
 
@@ -337,7 +338,7 @@ def test_without_javascript_the_picture_is_there(browser, address):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(address)
-    for tag in TAGS:
+    for tag in ALL_TAGS:
         assert page.locator(f"{tag} > img").is_visible()
         assert len(page.locator(f"{tag} > img").get_attribute("alt")) > 60
     context.close()

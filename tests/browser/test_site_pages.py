@@ -57,8 +57,8 @@ def test_no_page_is_wider_than_a_phone(path, site_address, open_page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, page.evaluate(wide)
 
 
-@pytest.mark.parametrize("tag", DRIVERS)
-def test_the_site_holds_both_explorers(tag, site):
+@pytest.mark.parametrize("tag", [*DRIVERS, "attribute-explorer"])
+def test_the_site_holds_every_explorer(tag, site):
     assert pages_with(tag), f"no page holds a <{tag}>"
 
 
@@ -91,3 +91,46 @@ def test_each_explorer_is_driven_by_pointer_and_keyboard(tag, path, width, site_
         assert max(by_slider["pixels"]) - min(by_slider["pixels"]) > 0.1  # an image, not a grey square
     assert watch.external == []
     assert watch.errors == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("path", pages_with("attribute-explorer"))
+def test_each_attribute_explorer_is_driven_by_menu_keyboard_and_button(path, width, site_address, open_page):
+    page, watch = open_page(f"{site_address}{path}", width=width)
+    page.wait_for_load_state("networkidle")
+    for explorer in page.locator("attribute-explorer").all():
+        pictures = []
+        for target, act in (
+            ("select >> nth=0", lambda spot: spot.select_option(index=2)),
+            ("select >> nth=-1", lambda spot: spot.press("End")),
+            ("select >> nth=0", lambda spot: spot.press("Home")),  # withheld
+            ("text=Random face", lambda spot: spot.click()),
+            ("text=Withhold all", lambda spot: spot.click()),
+        ):
+            n = harness.count_drawn(page)
+            act(explorer.locator(target))
+            drawn = harness.wait_drawn(page, n)
+            assert drawn["tag"] == "attribute-explorer"
+            assert max(drawn["pixels"]) - min(drawn["pixels"]) > 0.1  # an image, not a grey square
+            pictures.append(tuple(drawn["pixels"]))
+        assert len(set(pictures)) == len(pictures)
+        assert set(drawn["labels"]) == {-1}
+    assert watch.external == []
+    assert watch.errors == []
+
+
+def test_code_of_88_columns_fits_a_desktop_window(site_address, open_page):
+    """Notebooks are folded at 88 columns; a line of that length scrolls on no page 1265 pixels wide or more."""
+    page, _ = open_page(f"{site_address}{code_page()}", width=1265)  # 1280 less a scroll bar
+    spare = """pre => {
+      const line = pre.appendChild(document.createElement('span')), style = getComputedStyle(pre);
+      line.textContent = 'x'.repeat(88);
+      const inner = pre.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+      return inner - line.getBoundingClientRect().width;
+    }"""
+    assert page.locator("div.cell_input pre").first.evaluate(spare) >= 0
+
+
+def code_page() -> str:
+    """Return the first page with a code cell."""
+    return next(p for p in pages() if "cell_input" in (SITE / p).read_text("utf-8"))

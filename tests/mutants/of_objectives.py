@@ -23,7 +23,7 @@ CHECKS = (
     ),
     _mutant(
         "targets-below-zero", "_within_unit",
-        "low >= 0 and", "low >= -1 and",
+        "(low >= 0) &", "(low >= -1) &",
         "Normalised images, with values below 0, are handed to a cross-entropy that is meant for [0, 1]. It then has "
         "no lowest value: making the logits larger makes the loss ever smaller.",
         "https://github.com/Lightning-Universe/lightning-bolts/issues/177",
@@ -31,15 +31,30 @@ CHECKS = (
     ),
     _mutant(
         "targets-above-one", "_within_unit",
-        "high <= 1):", "high <= 255):",
+        "(high <= 1)  #", "(high <= 255)  #",
         "Pixels from 0 to 255 are handed to a cross-entropy that is meant for [0, 1]: the same as above, only worse.",
     ),
+    _mutant(
+        "range-waits-for-the-gpu", "_within_unit",
+        'if target.device.type != "cpu":', "if target.dim() < 1:",
+        "The range of each batch is looked at in Python. On a GPU that waits, every step, until all work so far is "
+        "done, and the processor can never run ahead.",
+    ),
+    _mutant(
+        "range-not-checked-on-a-gpu", "_within_unit",
+        "torch.where(within, 1.0, math.nan)", "torch.where(within, 1.0, 1.0)",
+        "The check is left out where it would make the GPU wait: the mistakes that it finds on a processor train on in "
+        "silence there.",
+        bug=9,
+    ),
 )  # fmt: skip
+
+_SUM = 'reduction="none").flatten(1).sum(1) * within'
 
 BERNOULLI = (
     _mutant(
         "bernoulli-mean-over-pixels", "bernoulli_nll",
-        'reduction="none").flatten(1).sum(1)', 'reduction="none").flatten(1).mean(1)',
+        _SUM, 'reduction="none").flatten(1).mean(1) * within',
         "The cross-entropy is averaged over the pixels and the KL summed over the latents. With 784 pixels this is a "
         "beta of 784: the KL goes to 0 and all reconstructions look the same.",
         "https://github.com/y0ast/VAE-Torch/issues/11",
@@ -47,7 +62,7 @@ BERNOULLI = (
     ),
     _mutant(
         "bernoulli-mean-over-everything", "bernoulli_nll",
-        'reduction="none").flatten(1).sum(1)', 'reduction="mean").expand(len(logits))',
+        _SUM, 'reduction="mean").expand(len(logits)) * within',
         "The default reduction of a loss in PyTorch is the mean over pixels and batch. Beside a summed KL it hides a "
         "beta that nobody chose, and which depends on the size of the images.",
         "https://github.com/pytorch/examples/issues/294",
@@ -55,7 +70,7 @@ BERNOULLI = (
     ),
     _mutant(
         "bernoulli-sum-over-the-batch", "bernoulli_nll",
-        'reduction="none").flatten(1).sum(1)', 'reduction="none").sum().expand(len(logits))',
+        _SUM, 'reduction="none").sum().expand(len(logits)) * within',
         "The sum runs over the batch too. The loss then grows with the batch, and two runs with different batches "
         "cannot be compared.",
         "https://github.com/jaanaltosaar/variational-autoencoder/issues/16",
@@ -63,7 +78,7 @@ BERNOULLI = (
     ),
     _mutant(
         "bernoulli-sum-over-rows-alone", "bernoulli_nll",
-        'reduction="none").flatten(1).sum(1)', 'reduction="none").sum(-1).flatten(1).mean(1)',
+        _SUM, 'reduction="none").sum(-1).flatten(1).mean(1) * within',
         "The sum covers the last axis of the image, a row of pixels, and a mean covers the rest.",
         bug=1, equation="vae-bernoulli",
     ),
@@ -189,9 +204,153 @@ GAUSSIAN = (
         "The mean is cut from the graph: the value is right, but the decoder learns nothing from it.",
     ),
     _mutant(
-        "gaussian-log-variance-may-broadcast", "gaussian_nll",
-        "log_var.dim() and log_var.shape != mean.shape", "log_var.dim() > mean.dim()",
+        "gaussian-log-variance-may-broadcast", "_scalar_or_same",
+        "if value.dim() and value.shape != mean.shape:", "if value.dim() > mean.dim():",
         "A log-variance for each image, of shape (B,), is stretched over the last axis of the picture instead.",
+    ),
+)  # fmt: skip
+
+_CELL = "precision = torch.exp(-log_scale)"
+_CATEGORICAL = 'cross_entropy(logits, target.long(), reduction="none").flatten(1).sum(1)'
+_ADDED = "-(below_upper + above_lower + width).flatten(1).sum(1)"
+
+LEVELS = (
+    _mutant(
+        "cell-twice-as-wide", "discretised_logistic_nll",
+        _CELL, "HALF_LEVEL = 1 / 127.5; " + _CELL,
+        "Half a level is 1/255 in the range [-1, 1], and a whole one 2/255. With cells of twice the width neighbours "
+        "overlap, every level counts twice, and the likelihood looks a bit better a dimension.",
+        "https://arxiv.org/abs/1701.05517",
+        equation="images-logistic",
+    ),
+    _mutant(
+        "cells-of-the-unit-range", "discretised_logistic_nll",
+        _CELL, "HALF_LEVEL = 1 / 510; " + _CELL,
+        "The width of a cell is that of values in [0, 1], the values are in [-1, 1]: half of the line lies in no cell, "
+        "and the probabilities sum to about 1/2.",
+        bug=9, equation="images-logistic",
+    ),
+    _mutant(
+        "black-without-its-tail", "discretised_logistic_nll",
+        "logsigmoid(-lower).masked_fill(target == 0, 0.0)", "logsigmoid(-lower)",
+        "Level 0 is given an outer edge like any other. What the distribution puts below black is lost, and the 256 "
+        "probabilities sum to less than 1.",
+        "https://github.com/openai/pixel-cnn/issues/23",
+        equation="images-logistic",
+    ),
+    _mutant(
+        "white-without-its-tail", "discretised_logistic_nll",
+        "logsigmoid(upper).masked_fill(target == LEVELS - 1, 0.0)", "logsigmoid(upper)",
+        "Level 255 is given an outer edge like any other. What the distribution puts above white is lost.",
+        "https://github.com/openai/pixel-cnn/issues/34",
+        equation="images-logistic",
+    ),
+    _mutant(
+        "tails-at-the-wrong-ends", "discretised_logistic_nll",
+        "masked_fill(target == LEVELS - 1, 0.0)", "masked_fill(target == 0, 0.0)",
+        "Both tails are given to black: white then has an outer edge, and black has more than its share.",
+        equation="images-logistic",
+    ),
+    _mutant(
+        "width-at-the-edges-too", "discretised_logistic_nll",
+        "(target > 0) & (target < LEVELS - 1)", "(target >= 0) & (target < LEVELS - 1)",
+        "The factor for a cell with two edges is applied to black as well, which has one.",
+        equation="images-logistic",
+    ),
+    _mutant(
+        "scale-read-as-log-scale", "discretised_logistic_nll",
+        _CELL, "precision = 1 / (log_scale.abs() + 1e-6)",
+        "The network's output is read as the scale itself, and made positive by force.",
+        equation="images-logistic",
+    ),
+    _mutant(
+        "scale-in-place-of-its-inverse", "discretised_logistic_nll",
+        _CELL, "precision = torch.exp(log_scale)",
+        "The distance is multiplied by the scale, not divided by it: a network that is unsure is taken to be sure.",
+        equation="images-logistic",
+    ),
+    _mutant(
+        "log-scale-read-as-log-variance", "discretised_logistic_nll",
+        _CELL, "precision = torch.exp(-0.5 * log_scale)",
+        "The habit of the Gaussian, whose parameter is log s^2, is carried over to the logistic, whose parameter is "
+        "log s.",
+        equation="images-logistic",
+    ),
+    _mutant(
+        "density-in-place-of-a-probability", "discretised_logistic_nll",
+        "width = torch.log(-torch.expm1(-2 * HALF_LEVEL * precision))", "width = torch.log(2 * HALF_LEVEL * precision)",
+        "The density at the level times the width of its cell is used. For a scale of less than a level that is more "
+        "than 1, and the loss falls without end.",
+        equation="images-logistic",
+    ),
+    _mutant(
+        "difference-of-two-sigmoids", "discretised_logistic_nll",
+        _ADDED, "-(torch.where(target == LEVELS - 1, 1.0, upper.sigmoid()) - torch.where(target == 0, 0.0, "
+        "lower.sigmoid())).clamp_min(1e-12).log().flatten(1).sum(1)",
+        "The two sigmoids are subtracted, and what is 0 is set to 1e-12. Far from the mean the loss is then a constant "
+        "and has no gradient: a pixel that is badly wrong is never corrected.",
+        "https://github.com/openai/pixel-cnn/issues/25",
+        equation="images-logistic-stable",
+    ),
+    _mutant(
+        "logistic-mean-over-values", "discretised_logistic_nll",
+        _ADDED, "-(below_upper + above_lower + width).flatten(1).mean(1)",
+        "The mean over the values of an image is called its negative log-likelihood.",
+        bug=1,
+    ),
+    _mutant(
+        "logistic-sum-over-channels-alone", "discretised_logistic_nll",
+        _ADDED, "-(below_upper + above_lower + width).sum(1).flatten(1).mean(1)",
+        "The channels of a pixel are added, as a mixture over whole pixels needs it, and the pixels are averaged.",
+        "https://github.com/r9y9/wavenet_vocoder/issues/33",
+        bug=1,
+    ),
+    _mutant(
+        "levels-of-any-type", "_whole_levels",
+        "if target.dtype != torch.uint8:", "if target.dtype == torch.bool:",
+        "Values in [-1, 1] or [0, 1] are accepted as levels, and cut down to 0 and 1: all pictures are black.",
+        bug=9,
+    ),
+    _mutant(
+        "categorical-mean-over-everything", "categorical_nll",
+        _CATEGORICAL, _CATEGORICAL.replace('"none").flatten(1).sum(1)', '"mean").expand(len(target))'),
+        "The default reduction of PyTorch's cross-entropy is the mean over batch and pixels: nats a dimension, which "
+        "are then divided by the number of dimensions once more.",
+        bug=1, equation="images-categorical",
+    ),
+    _mutant(
+        "categorical-sum-over-channels-forgotten", "categorical_nll",
+        _CATEGORICAL, _CATEGORICAL.replace("flatten(1).sum(1)", "flatten(2).sum(-1).mean(1)"),
+        "The pixels are added and the colours averaged: a third of the figure, for a coloured image.",
+        bug=1, equation="images-categorical",
+    ),
+    _mutant(
+        "categorical-levels-last", "categorical_nll",
+        "(*target.shape[:1], LEVELS, *target.shape[1:])", "logits.shape",
+        "The place of the levels is not checked. Where two sizes agree, the softmax runs over the pixels of a row.",
+    ),
+    Mutant(
+        "noise-of-one-side", "images", "dequantise",
+        "device=x.device) - 0.5)", "device=x.device))",
+        "The noise is drawn from [0, 1) and added to the centre of a cell, so that half of it lies in the next cell, "
+        "and all images get brighter by half a level.",
+        "https://github.com/rosinality/glow-pytorch/issues/17", ("tests/test_images.py",),
+        bug=9, equation="images-dequantisation",
+    ),
+    Mutant(
+        "noise-of-half-a-cell", "images", "dequantise",
+        "* (2 / 255)", "* (1 / 255)",
+        "The noise has the width that levels have in [0, 1], the values are in [-1, 1]. It fills half of each cell, "
+        "and a density can still gain by leaving out the other half.",
+        "https://github.com/rosinality/glow-pytorch/issues/17", ("tests/test_images.py",),
+        bug=9, equation="images-dequantisation",
+    ),
+    Mutant(
+        "one-noise-for-all-values", "images", "dequantise",
+        "torch.rand(x.shape, generator", "torch.rand((), generator",
+        "One number is drawn and added to all values: brightness is made continuous, the values relative to each other "
+        "stay on their levels.",
+        OWN, ("tests/test_images.py",), equation="images-dequantisation",
     ),
 )  # fmt: skip
 
@@ -593,4 +752,4 @@ LEDGER = (
     ),
 )  # fmt: skip
 
-MUTANTS = CHECKS + BERNOULLI + GAUSSIAN + KL + CURES + IMPORTANCE + LEDGER
+MUTANTS = CHECKS + BERNOULLI + GAUSSIAN + LEVELS + KL + CURES + IMPORTANCE + LEDGER

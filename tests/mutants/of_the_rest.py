@@ -6,7 +6,6 @@ TESTS = {
     "images": ("tests/test_images.py",),
     "data/toys": ("tests/test_data.py", "tests/test_vae_derivation.py"),
     "data/batches": ("tests/test_data.py",),
-    "metrics": ("tests/test_metrics.py", "tests/test_vae_derivation.py"),
 }
 
 
@@ -138,97 +137,4 @@ DATA = (
     ),
 )  # fmt: skip
 
-METRICS = (
-    _mutant(
-        "nll-without-log-k", "metrics.importance_weighted_nll",
-        "return math.log(n_samples) - total", "return -total",
-        "The sum of the weights is not divided by their number: the likelihood seems to improve by log K.",
-    ),
-    _mutant(
-        "nll-divided-by-the-chunk", "metrics.importance_weighted_nll",
-        "return math.log(n_samples) - total", "return math.log(chunk) - total",
-        "The samples come in chunks to save memory, and the sum over all is divided by the size of one.",
-    ),
-    _mutant(
-        "nll-of-the-best-chunk", "metrics.importance_weighted_nll",
-        "torch.logaddexp(total,", "torch.maximum(total,",
-        "The chunks are not added: the best one is kept.",
-    ),
-    _mutant(
-        "nll-as-mean-of-logarithms", "metrics.importance_weighted_nll",
-        "torch.logsumexp(log_weights, dim=0))", "log_weights.mean(0) + math.log(k))",
-        "Within a chunk the logarithms are averaged: the negative ELBO, sold as the likelihood.",
-        "https://github.com/arahuja/generative-tf/issues/1",
-    ),
-    _mutant(
-        "nll-with-too-many-samples", "metrics.importance_weighted_nll",
-        "min(chunk, n_samples - start)", "chunk",
-        "The last chunk is drawn whole, so that more samples are added than are divided by.",
-    ),
-    _mutant(
-        "active-by-second-moment", "metrics.active_units",
-        "means.var(dim=0) > threshold", "means.square().mean(dim=0) > threshold",
-        "The second moment replaces the variance: a latent that is the same for every image counts as in use if it is "
-        "not 0.",
-    ),
-    _mutant(
-        "active-over-the-latents", "metrics.active_units",
-        "means.var(dim=0) > threshold", "means.var(dim=1) > threshold",
-        "The variance is taken over the latents of an image, and not over the images.",
-    ),
-    _mutant(
-        "active-by-std", "metrics.active_units",
-        "means.var(dim=0) > threshold", "means.std(dim=0) > threshold",
-        "The standard deviation is compared with a threshold meant for the variance: dead latents count as in use.",
-    ),
-    _mutant(
-        "error-of-the-whole-batch", "metrics.mse",
-        "(x - y).square().flatten(1).mean(1)", "(x - y).square().mean().expand(len(x))",
-        "The error is averaged over the batch at once. A mean of PSNRs is not the PSNR of the mean.",
-    ),
-    _mutant(
-        "error-not-squared", "metrics.mse",
-        "(x - y).square().flatten(1).mean(1)", "(x - y).abs().flatten(1).mean(1)",
-        "The absolute error, under the name of the squared one.",
-    ),
-    _mutant(
-        "psnr-with-a-peak-of-one", "metrics.psnr",
-        "torch.log10(span**2 / mse(x, y))", "torch.log10(1 / mse(x, y))",
-        "Images in [-1, 1] are measured with a peak of 1, though their values span 2: 6 decibels too few.",
-        "https://github.com/kregmi/cross-view-image-synthesis/issues/38",
-        bug=32,
-    ),
-    _mutant(
-        "psnr-with-the-peak-of-the-image", "metrics.psnr",
-        "torch.log10(span**2 / mse(x, y))", "torch.log10(widest**2 / mse(x, y))",
-        "The largest value of the image at hand is taken as the peak. A dark image gets a lower figure for the same "
-        "error.",
-        "https://github.com/leftthomas/SRGAN/issues/153",
-        bug=32,
-    ),
-    _mutant(
-        "psnr-span-not-squared", "metrics.psnr",
-        "torch.log10(span**2 / mse(x, y))", "torch.log10(span / mse(x, y))",
-        "The peak enters without its square: invisible on images in [0, 1], wrong on all others.",
-    ),
-    _mutant(
-        "psnr-of-any-range", "metrics.psnr",
-        "if widest > span * (1 + 1e-3):", "if widest > 255:",
-        "Values of another range than the one stated are measured without a word.",
-        "https://github.com/cszn/KAIR/issues/170",
-        bug=32,
-    ),
-    _mutant(
-        "standard-error-that-is-the-deviation", "metrics.standard_error",
-        " / math.sqrt(len(values))", "",
-        "The spread of the values is given as the error of their mean. It does not fall with more samples, and a test "
-        "that trusts it passes with any result.",
-    ),
-    _mutant(
-        "standard-error-divided-by-n", "metrics.standard_error",
-        "math.sqrt(len(values))", "len(values)",
-        "Divided by n and not by its root: errors far too small, and a true result looks wrong.",
-    ),
-)  # fmt: skip
-
-MUTANTS = IMAGES + DATA + METRICS
+MUTANTS = IMAGES + DATA

@@ -107,14 +107,14 @@ MODEL = (
         "A size of 0 is accepted: the network has a layer of no units, and learns nothing without a complaint.",
     ),
     _mutant(
-        "networks-exchanged", "VAE.__init__",
+        "networks-exchanged", "_EncoderDecoder.__init__",
         'if config.network == "conv"', 'if config.network != "conv"',
         "The configuration says convolutions and the model is built of dense layers, or the other way round.",
     ),
     _mutant(
         "batch-norm-on-mean-and-log-variance", "VAE.__init__",
-        "self.encoder, self.decoder = build(config)",
-        "self.encoder, self.decoder = build(config)\n"
+        "super().__init__(config, numbers=2)",
+        "super().__init__(config, numbers=2)\n"
         "        self.encoder.append(nn.BatchNorm1d(2 * config.latent_dim))",
         "BatchNorm stands on mean and log-variance. An image's posterior then depends on the other images of its "
         "batch, and the KL cannot go to 0 for all of them at once.",
@@ -156,12 +156,12 @@ MODEL = (
         bug=9,
     ),
     _mutant(
-        "encoder-takes-any-image", "VAE.encode",
+        "encoder-takes-any-image", "_EncoderDecoder._encode",
         "if x.shape[1:] != self.config.image_shape:", "if x.dim() != 4:",
         "Images of another size are accepted, and fail deep inside the network, or not at all.",
     ),
     _mutant(
-        "tanh-decoder", "VAE.decode",
+        "tanh-decoder", "_EncoderDecoder.decode",
         "return self.decoder(z)", "return self.decoder(z).tanh()",
         "The decoder ends in a tanh while its targets are in [0, 1]. As logits, values between -1 and 1 are "
         "probabilities between 0.27 and 0.73: no black, no white.",
@@ -169,20 +169,20 @@ MODEL = (
         bug=9,
     ),
     _mutant(
-        "sigmoid-decoder", "VAE.decode",
+        "sigmoid-decoder", "_EncoderDecoder.decode",
         "return self.decoder(z)", "return self.decoder(z).sigmoid()",
         "The decoder ends in a sigmoid, and the loss applies one too.",
         "https://github.com/y0ast/VAE-TensorFlow/issues/7",
     ),
     _mutant(
-        "channels-last", "VAE.decode",
+        "channels-last", "_EncoderDecoder.decode",
         "reshape(-1, *self.config.image_shape)",
         "flatten(1).unflatten(1, (*self.config.image_shape[1:], self.config.image_shape[0])).movedim(-1, 1)",
         "The pixels are read with the channels last, while the network lays them out with the channels first. On grey "
         "images nobody sees it; coloured ones are scrambled.",
     ),
     _mutant(
-        "decoder-takes-any-latent", "VAE.decode",
+        "decoder-takes-any-latent", "_EncoderDecoder.decode",
         "if z.dim() != 2 or z.shape[1] != self.config.latent_dim:", "if z.shape[-1] != self.config.latent_dim:",
         "Latents of shape (K, B, D) are accepted, and the samples and images are mixed into one batch.",
     ),
@@ -231,8 +231,8 @@ NETWORKS = (
     ),
     _mutant(
         "relu-on-mean-and-log-variance", "_mlp_networks",
-        "*_dense(config, n_pixels, 2 * config.latent_dim))",
-        "*_dense(config, n_pixels, 2 * config.latent_dim), nn.ReLU())",
+        "*_dense(config, n_pixels, numbers * config.latent_dim))",
+        "*_dense(config, n_pixels, numbers * config.latent_dim), nn.ReLU())",
         "The last layer of the encoder has an activation like all the others. Means below 0 and variances below 1 are "
         "then impossible, and half of the prior is never used.",
         "https://github.com/shekkizh/TensorflowProjects/pull/1",
@@ -292,4 +292,23 @@ LINEAR = (
     ),
 )  # fmt: skip
 
-MUTANTS = DRAW + MODEL + NETWORKS + LINEAR
+AUTOENCODER = (
+    _mutant(
+        "autoencoder-with-two-numbers-a-latent", "Autoencoder.__init__",
+        "super().__init__(config, numbers=1)", "super().__init__(config, numbers=2)",
+        "A VAE's encoder is kept for an autoencoder: the code has means and log-variances in one row.",
+    ),
+    _mutant(
+        "code-squashed", "Autoencoder.encode",
+        "return self._encode(x)", "return self._encode(x).sigmoid()",
+        "The code goes through a sigmoid, which many examples do unasked: it saturates, and its scale is gone.",
+    ),
+    _mutant(
+        "code-detached", "Autoencoder.forward",
+        "AutoencoderOutput(self.decode(z), z)", "AutoencoderOutput(self.decode(z.detach()), z)",
+        "The code is detached on its way to the decoder. The encoder keeps its random weights, and the loss still "
+        "falls.",
+    ),
+)  # fmt: skip
+
+MUTANTS = DRAW + MODEL + NETWORKS + LINEAR + AUTOENCODER

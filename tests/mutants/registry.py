@@ -1,6 +1,14 @@
 """All mutants, in the order in which they are tried and shown."""
 
-from tests.mutants import of_objectives, of_recipes, of_the_rest, of_vae
+from tests.mutants import of_data, of_layers, of_metrics, of_objectives, of_recipes, of_the_rest, of_vae
 from tests.mutants.mutant import Mutant
 
-MUTANTS: tuple[Mutant, ...] = of_objectives.MUTANTS + of_vae.MUTANTS + of_recipes.MUTANTS + of_the_rest.MUTANTS
+MUTANTS: tuple[Mutant, ...] = (
+    of_objectives.MUTANTS
+    + of_vae.MUTANTS
+    + of_recipes.MUTANTS
+    + of_layers.MUTANTS
+    + of_data.MUTANTS
+    + of_metrics.MUTANTS
+    + of_the_rest.MUTANTS
+)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from imagegen.data.sets import AvatarSet, DataError, check_split
@@ -17,11 +16,12 @@ from imagegen.data.sets import AvatarSet, DataError, check_split
 AVATARS_FOLDER = Path(__file__).parents[1] / "datasets"
 AVATARS_SIZE = 64
 AVATAR_ATTRIBUTION = (
-    'Avatars: a remix of "Personas by Draftbit" (https://personas.draftbit.com/) by Draftbit (https://draftbit.com/), '
-    "in the form of DiceBear's style personas (https://www.dicebear.com/styles/personas/), both licensed under CC BY 4.0 "
-    "(https://creativecommons.org/licenses/by/4.0/). Changed here: enlarged, moved, put on backgrounds, drawn at 64x64. "
-    "The data set is licensed under CC BY 4.0, too."
+    'Avatars: a remix of "Personas by Draftbit" (https://personas.draftbit.com/) by Draftbit (https://draftbit.com/) '
+    "in the form of DiceBear's style personas (https://www.dicebear.com/styles/personas/), both licensed under "
+    "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/). Changed here: enlarged, moved, put on backgrounds, "
+    "drawn at 64x64. The data set is licensed under CC BY 4.0, too."
 )
+_AGAIN = "install imagegen again"
 _CHUNK = 500  # faces decoded at once: 6 MB
 
 
@@ -35,9 +35,9 @@ def avatar_card() -> dict[str, Any]:
         card = json.loads(path.read_text(encoding="utf-8"))
         missing = {"sha256", "attributes", "train", "test"} - set(card)
     except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path} cannot be read ({error}): install imagegen again") from error
+        raise DataError(f"{path} cannot be read ({error}): {_AGAIN}") from error
     if missing:
-        raise DataError(f"{path} is not the card of Avatars: no {', '.join(sorted(missing))}; install imagegen again")
+        raise DataError(f"{path} is no card of Avatars: {', '.join(sorted(missing))} missing; {_AGAIN}")
     return card
 
 
@@ -46,11 +46,10 @@ def _read_verified(card: dict[str, Any]) -> bytes:
     try:
         packed = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): install imagegen again") from error
+        raise DataError(f"{path} cannot be read ({error.strerror}): {_AGAIN}") from error
     if (found := hashlib.sha256(packed).hexdigest()) != card["sha256"]:
         raise DataError(
-            f"{path} is truncated or altered: its SHA-256 is {found}, its card says {card['sha256']}; "
-            "install imagegen again"
+            f"{path} is truncated or altered: its SHA-256 is {found}, its card says {card['sha256']}; {_AGAIN}"
         )
     return packed
 
@@ -63,21 +62,22 @@ def _unpack(packed: bytes, sizes: Iterable[int]) -> Iterator[bytearray]:
         while len(piece) < size:
             try:
                 more = decompressor.decompress(packed, max_length=size - len(piece))
-            except (lzma.LZMAError, EOFError) as error:
-                raise DataError(f"the packed faces cannot be unpacked: {error or 'too few of them'}") from error
-            if not more and decompressor.needs_input:
-                raise DataError("the packed faces cannot be unpacked: too few of them")
+            except (lzma.LZMAError, EOFError) as error:  # EOFError: the stream has ended
+                raise DataError(f"avatars.xz and its card do not fit: {error}; {_AGAIN}") from error
+            if not more:  # the stream breaks off
+                raise DataError(f"avatars.xz and its card do not fit: too few faces; {_AGAIN}")
             piece += more
-            packed = b""
+            packed = b""  # it has taken all in
         yield piece
 
 
 def _reduced(faces: Tensor, size: int) -> Tensor:
     """Return uint8 faces (B, 64, 64, 3) as uint8 (B, 3, size, size), each pixel the mean of the area it covers."""
-    channels_first = faces.permute(0, 3, 1, 2)
-    if size == AVATARS_SIZE:
-        return channels_first
-    return F.avg_pool2d(channels_first.float(), AVATARS_SIZE // size).round().to(torch.uint8)
+    k = AVATARS_SIZE // size
+    if k > 1:
+        total = faces.reshape(-1, size, k, size, k, 3).sum(dim=(2, 4), dtype=torch.int32)
+        faces = (total / k**2).round().to(torch.uint8)  # halves go to the even level, so the mean level stays
+    return faces.permute(0, 3, 1, 2)
 
 
 def avatars(split: str = "train", *, size: int = AVATARS_SIZE) -> AvatarSet:

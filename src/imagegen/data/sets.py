@@ -18,11 +18,11 @@ class ImageSet(NamedTuple):
 
 
 class AvatarSet(NamedTuple):
-    """Images with all their attributes, whole in memory."""
+    """Images with all their attributes, whole in memory; the attributes are in the order of the labels' columns."""
 
     images: Tensor  # uint8 (N, 3, S, S)
-    labels: Tensor  # int64 (N, A): column a counts from 0 in the values of the a-th attribute
-    attributes: dict[str, tuple[str, ...]]  # name of each attribute and its values, in the order of the columns
+    labels: Tensor  # int64 (N, A): labels[i, a] is the position of its value in that of the a-th attribute
+    attributes: dict[str, tuple[str, ...]]  # the names of each attribute's values
 
 
 def check_split(split: str) -> None:

@@ -1,60 +1,21 @@
-"""Explorers of a latent space: one front end (explorer.js), two back ends (a live kernel, the web page)."""
+"""Explorers of a latent space: a map to drag on, and images to encode and change."""
 
-import base64
-import copy
-import html
-import io
-import json
-import os
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
-import anywidget
 import torch
-import traitlets
-from PIL import Image
 from torch import Tensor, nn
 
 from imagegen import export, images
+from imagegen.widgets.explorer import Explorer, levels, packed
 
 _MAX_POINTS = 4000  # more dots than this hide one another, and each reader would load them
 _STRIP = 24  # images to choose from
 _MAX_LATENTS = 16  # one slider each
 
 
-class _Explorer(anywidget.AnyWidget):
-    """What both explorers share: a frozen copy of the network, the kernel's answers, the page's files."""
-
-    _esm = Path(__file__).parent / "explorer.js"
-    meta = traitlets.Dict().tag(sync=True)
-    picture = traitlets.Unicode().tag(sync=True)  # what a printout and a page without JavaScript show
-    kind: ClassVar[str]
-    parts: ClassVar[dict[str, str]]  # part of the network -> suffix of its file on the website
-
-    def __init__(self, model: nn.Module, name: str | None) -> None:
-        name = name or self.kind
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-            raise ValueError(f"name is {name!r}, expected lower-case letters, digits and single hyphens")
-        self._network = copy.deepcopy(model).eval().requires_grad_(False)  # a snapshot: training may go on
-        self._device = next(self._network.parameters()).device
-        self._shape = tuple(model.config.image_shape)
-        super().__init__()
-        meta, pixels, self._alt = self._describe()
-        self.picture = f"data:image/png;base64,{base64.b64encode(_png(pixels)).decode()}"
-        # The name is the content's, so that neither a cached notebook nor a browser can show a stale model.
-        digest = export.fingerprint(self._network, json.dumps(meta, sort_keys=True), self.picture)
-        self.file_name = f"{name}-{digest[:10]}"
-        files = {part: f"{self.file_name}{suffix}.onnx" for part, suffix in self.parts.items()}
-        self.meta = {"kind": self.kind, "shape": list(self._shape), "files": files, **meta}
-        self.on_msg(self._answer)
-        if folder := os.environ.get("IMAGEGEN_SITE_DIR"):
-            self.write_site_files(folder)
-
-    def _describe(self) -> tuple[dict[str, Any], Tensor, str]:
-        """Return the front end's description, the static picture (C, H, W) uint8, and its alt text."""
-        raise NotImplementedError
+class _LatentExplorer(Explorer):
+    """An explorer of a VAE: both its networks answer."""
 
     @torch.inference_mode()
     def decode(self, z: Tensor) -> Tensor:
@@ -67,54 +28,20 @@ class _Explorer(anywidget.AnyWidget):
         mean, log_var = self._network.encode(x.to(self._device))
         return mean.float().cpu(), log_var.float().cpu()
 
-    def _answer(self, _widget: object, message: dict[str, Any], buffers: list[Any]) -> None:
-        # JupyterLab from 4.4 on calls this in another thread: nothing here relies on the caller's grad mode.
-        try:
-            values = torch.frombuffer(bytearray(buffers[0]), dtype=torch.float32)
-            if message["op"] == "decode":
-                outputs = (self.decode(values[None]),)
-            elif message["op"] == "encode":
-                outputs = self.encode(values.reshape(1, *self._shape))
-            else:
-                raise ValueError(f"op is {message['op']!r}, expected 'decode' or 'encode'")
-            self.send({"id": message["id"]}, buffers=[output.numpy().tobytes() for output in outputs])
-        except Exception as error:  # whatever it is, the reader should see it beside the picture
-            self.send({"id": message.get("id"), "error": f"{type(error).__name__}: {error}"})
+    def _compute(self, op: str, values: Tensor) -> tuple[Tensor, ...]:
+        if op == "encode":
+            return self.encode(values.reshape(1, *self._shape))
+        return super()._compute(op, values)
 
-    def write_site_files(self, folder: str | os.PathLike) -> list[Path]:
-        """Write NAME-HASH.json and the networks as ONNX for the web page; return the paths.
-
-        Raises: ExportError: a network differs from PyTorch; see `export.export_onnx`.
-        """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+    def _graphs(self) -> dict[str, tuple[nn.Module, dict[str, Tensor], tuple[str, ...]]]:
         z, x = torch.zeros(2, self._network.config.latent_dim), torch.zeros(2, *self._shape)
-        graphs = {
+        return {
             "decoder": (export.PixelDecoder(self._network), {"z": z}, ("pixels",)),
             "encoder": (export.Encoder(self._network), {"x": x}, ("mean", "log_var")),
         }
-        paths = []
-        for part, file in self.meta["files"].items():
-            module, inputs, outputs = graphs[part]
-            kept = folder / "by-content"  # two explorers of one model export it once
-            export.export_onnx(module, inputs, folder / file, output_names=outputs, cache=kept)
-            paths.append(folder / file)
-        paths.append(folder / f"{self.file_name}.json")
-        temporary = paths[-1].with_suffix(f".json.{os.getpid()}")
-        temporary.write_text(json.dumps(self.meta), encoding="utf-8")
-        os.replace(temporary, paths[-1])
-        return paths
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        picture = f'<img alt="{html.escape(self._alt)}" src="{self.picture}">'
-        data["text/html"] = f'<{self.kind} src="{self.file_name}">{picture}</{self.kind}>'
-        data["text/plain"] = f"{type(self).__name__}({self.file_name!r})"
-        return data, metadata
 
 
-class LatentMap(_Explorer):
+class LatentMap(_LatentExplorer):
     """A map of the latent space: drag on it, or move the sliders, and see the decoded image.
 
     Args:
@@ -159,11 +86,11 @@ class LatentMap(_Explorer):
         axis = (torch.arange(n) + 0.5) / n * 2 * limit - limit  # centres of n tiles that cover the map
         z = torch.zeros(n * n, n_latents)
         z[:, 0], z[:, 1] = axis.repeat(n), axis.flip(0).repeat_interleave(n)  # rows from the top: z[1] falls
-        picture = images.grid(_levels(self.decode(z)), columns=n, pad=0)
+        picture = images.grid(levels(self.decode(z)), columns=n, pad=0)
         meta = {
             "latent_dim": n_latents,
             "limit": limit,
-            "start": {"z": self._start[0].tolist(), "pixels": _packed(self.decode(self._start)[0])},
+            "start": {"z": self._start[0].tolist(), "pixels": packed(self.decode(self._start)[0])},
             "points": self._points,
             "classes": self._classes,
         }
@@ -175,7 +102,7 @@ class LatentMap(_Explorer):
         return meta, picture, alt
 
 
-class ImageExplorer(_Explorer):
+class ImageExplorer(_LatentExplorer):
     """Pick one of the images, or draw one: it is encoded, decoded, and its most active latents get sliders.
 
     Args:
@@ -227,18 +154,18 @@ class ImageExplorer(_Explorer):
         kl = 0.5 * (mean**2 + log_var.exp() - log_var - 1).mean(0)  # (D,) nats: KL(q(z_d | x) || N(0, 1))
         dims = self._dims or kl.argsort(descending=True, stable=True)[: self._n_dims].tolist()
         shown = self._x[:_STRIP]
-        pixels = _levels(images.to_unit(shown))
+        pixels = levels(images.to_unit(shown))
         limit = min(max(3.0, (2 * mean[:, dims].abs().max()).ceil().item() / 2), 6.0)
         start = {
             "z": mean[0].tolist(),
             "log_var": log_var[0].tolist(),
-            "pixels": _packed(self.decode(mean[:1])[0]),
+            "pixels": packed(self.decode(mean[:1])[0]),
         }
         meta = {
             "latent_dim": mean.shape[1],
             "limit": limit,
             "images": [
-                {"alt": alt, "pixels": _packed(p)} for alt, p in zip(self._names, images.to_unit(shown))
+                {"alt": alt, "pixels": packed(p)} for alt, p in zip(self._names, images.to_unit(shown))
             ],
             "dims": dims,
             "kl": [round(kl[d].item(), 4) for d in dims],
@@ -249,7 +176,7 @@ class ImageExplorer(_Explorer):
         moved = mean[:1].repeat(len(dims) * n, 1)
         for row, d in enumerate(dims):
             moved[row * n : (row + 1) * n, d] = torch.linspace(-limit, limit, n)
-        decoded = _levels(self.decode(torch.cat([mean[:n], moved])))
+        decoded = levels(self.decode(torch.cat([mean[:n], moved])))
         picture = images.grid(torch.cat([pixels[:n], decoded]), columns=n)
         alt = (
             f"Top row: {n} images ({'; '.join(self._names[:n])}). Second row: their reconstructions. Below, "
@@ -274,15 +201,6 @@ def _floats(x: Tensor) -> Tensor:
     return images.to_float(x if x.dtype == torch.uint8 else images.to_uint8(x))
 
 
-def _levels(pixels: Tensor) -> Tensor:
-    """Return pixels in [0, 1] as uint8."""
-    return images.to_uint8(images.from_unit(pixels))
-
-
-def _packed(pixels: Tensor) -> str:
-    return base64.b64encode(_levels(pixels).numpy().tobytes()).decode()
-
-
 def _thin(points: Tensor, labels: Tensor | None, limit: float) -> list[list[float]]:
     """Return at most _MAX_POINTS of the points that lie on the map, as [z0, z1] or [z0, z1, class]."""
     points = points.detach().float().cpu()
@@ -291,9 +209,3 @@ def _thin(points: Tensor, labels: Tensor | None, limit: float) -> list[list[floa
         kept = kept[torch.linspace(0, len(kept) - 1, _MAX_POINTS).long()]
     rows = [[round(v, 3) for v in row] for row in points[kept, :2].tolist()]
     return rows if labels is None else [[*row, k] for row, k in zip(rows, labels[kept].tolist(), strict=True)]
-
-
-def _png(picture: Tensor) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture.permute(1, 2, 0).squeeze(-1).numpy()).save(buffer, "png", optimize=True)
-    return buffer.getvalue()

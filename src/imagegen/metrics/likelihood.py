@@ -1,4 +1,4 @@
-"""Measures of a model: tensors and functions in, numbers out. No model is named here."""
+"""Estimates of log p(x), and what goes with them: the latents in use, the error of a mean."""
 
 import math
 from collections.abc import Callable
@@ -37,32 +37,6 @@ def active_units(means: Tensor, *, threshold: float = 0.01) -> Tensor:
     if means.dim() != 2 or len(means) < 2:
         raise ValueError(f"expected means of shape (N, D) with N >= 2, got {tuple(means.shape)}")
     return means.var(dim=0) > threshold
-
-
-def mse(x: Tensor, y: Tensor) -> Tensor:
-    """Return the mean squared error of each image: (B, ...) and (B, ...) -> (B,), in the square of their units.
-
-    Raises: ValueError: the shapes differ.
-    """
-    if x.shape != y.shape:
-        raise ValueError(f"images {tuple(x.shape)} and {tuple(y.shape)} differ")
-    return (x - y).square().flatten(1).mean(1)
-
-
-def psnr(x: Tensor, y: Tensor, *, span: float) -> Tensor:
-    """Return the peak signal-to-noise ratio of each image, (B,) decibels: 10 log10(span^2 / mse).
-
-    span: largest minus smallest possible value: 2 for images in [-1, 1], 1 for [0, 1]. Equal images give infinity.
-    Raises: ValueError: the shapes differ, span is not positive, or the values span more than `span`.
-    """
-    if not span > 0:
-        raise ValueError(f"span is {span}, expected a positive number")
-    widest = max((t.max() - t.min()).item() for t in (x, y))
-    if widest > span * (1 + 1e-3):
-        raise ValueError(
-            f"the values span {widest:g}, more than span = {span:g}: is the range the one you mean?"
-        )
-    return 10 * torch.log10(span**2 / mse(x, y))
 
 
 def standard_error(values: Tensor) -> float:

@@ -1,0 +1,108 @@
+"""One protocol of measurement: what is measured of every family of models, and the record that is kept of it.
+
+The names of the parts are importable from here: `reconstruction` measures models with a latent code on given images,
+`attributes` classifiers and attribute decoders, `samples` any generator against the real images of its data set.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imagegen import pretrained
+from imagegen.classifier import Classifier
+from imagegen.decoder import AttributeDecoder
+from imagegen.evaluation.attributes import measure_classifier, measure_decoder
+from imagegen.evaluation.entries import Entry, over_images, over_seeds
+from imagegen.evaluation.reconstruction import BATCH, measure_autoencoder, measure_vae
+from imagegen.evaluation.samples import (
+    LEAST,
+    PROTOCOLS,
+    Protocol,
+    Reference,
+    drawers,
+    features,
+    floor,
+    measure_generator,
+    measure_samples,
+    reference,
+)
+from imagegen.recipes import DATA, RecipeError
+from imagegen.vae import VAE
+
+__all__ = [
+    "BATCH", "PROTOCOLS", "Entry", "Protocol", "Reference", "drawers", "evaluate", "features", "floor",
+    "measure_autoencoder", "measure_classifier", "measure_decoder", "measure_generator", "measure_samples",
+    "measure_vae", "over_images", "over_seeds", "reference",
+]  # fmt: skip
+
+
+def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | None = None,
+             n_samples: int = 100, seed: int = 0, progress: bool = False,
+             device: torch.device | str = "cpu") -> tuple[dict[str, Any], bool]:  # fmt: skip
+    """Return all that is measured of the model called `name`, as book/results holds it, and whether it is complete.
+
+    Args: limit: only the first so many test images, and as many samples. n_samples, seed: of the draws of z for a
+        VAE's likelihood; the samples' seeds are the protocol's.
+    Returns: the result, and True where all test images and at least 100 draws were used.
+    Raises: PretrainedError: no such model, or its weights or the feature network's changed meanwhile.
+        RecipeError: the limit is too small for samples to be measured.
+    """
+    card = pretrained.card(name, folder=folder)
+    model = pretrained.load(name, folder=folder)
+    source = card.get("recipe", {}).get("data", "fashion-mnist")
+    if source not in DATA:
+        known = ", ".join(DATA)
+        raise pretrained.PretrainedError(f"the card of {name} names the data {source!r}; known: {known}")
+    protocol = PROTOCOLS.get(source)
+    decoder = isinstance(model, AttributeDecoder)  # it is not sampled: its attributes are given
+    other = isinstance(model, Classifier) and (protocol is None or protocol.network != name)
+    if protocol is not None and (decoder or other):
+        protocol = None
+    if protocol is not None and isinstance(model, Classifier):  # measured by itself, not by the shipped one
+        protocol = dataclasses.replace(protocol, folder=folder)
+    if protocol is not None and limit is not None:
+        if limit < LEAST:
+            raise RecipeError(f"--limit is {limit}; samples are measured from {LEAST} images on")
+        protocol = dataclasses.replace(protocol, n=min(limit, protocol.n))
+    test = DATA[source]("test")
+    images, labels = test.images[:limit], test.labels[:limit]
+    began, described = time.perf_counter(), protocol and protocol.described()
+    where = {"device": device}
+    if isinstance(model, Classifier):
+        names = tuple(getattr(test, "attributes", ()))
+        measured = measure_classifier(model, images, labels, names=names, **where)
+        measured |= floor(protocol, device) if protocol else {}
+    elif decoder:
+        train = DATA[source]("train")
+        measured = measure_decoder(model, (images, labels), (train.images, train.labels), **where)
+    else:
+        if isinstance(model, VAE):
+            options = {"n_samples": n_samples, "seed": seed, "progress": progress}
+            measured = measure_vae(model, images, **options, **where)
+        else:
+            measured = measure_autoencoder(model, images, **where)
+        measured |= measure_generator(model, protocol, progress=progress, **where) if protocol else {}
+    result = {
+        "name": name,
+        "kind": "model",
+        "family": card["family"],
+        "recipe": card.get("recipe", {}).get("name"),
+        "seed": seed,
+        **pretrained.provenance(device),
+        "seconds": round(time.perf_counter() - began, 1),
+        "data": f"{source}, {len(images)} test images",
+        "weights_sha256": card["sha256"],
+        "metrics": measured,
+    }
+    if protocol:
+        result["protocol"] = described
+    if pretrained.card(name, folder=folder)["sha256"] != card["sha256"]:
+        raise pretrained.PretrainedError(
+            f"the weights of {name} changed while they were measured: measure again"
+        )
+    if protocol and protocol.described() != described:
+        raise pretrained.PretrainedError(f"{protocol.network} changed while {name} was measured: again")
+    return result, len(images) == len(test.images) and n_samples >= 100

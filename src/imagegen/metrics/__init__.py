@@ -1,0 +1,28 @@
+"""Measures of a model: tensors and functions in, numbers out. No model is named here.
+
+Three subjects, all of whose names are importable from here: `pixels` compares an image with its reconstruction,
+`likelihood` estimates log p(x) and what goes with it, `samples` and `neighbours` compare two sets of images by their
+features (N, F).
+"""
+
+from imagegen.metrics.likelihood import active_units, importance_weighted_nll, standard_error
+from imagegen.metrics.neighbours import coverage, memorisation, nearest, precision_recall
+from imagegen.metrics.pixels import mse, psnr, ssim
+from imagegen.metrics.samples import frechet_distance, gaussian_frechet, inception_score, kernel_distance
+
+__all__ = [
+    "active_units",
+    "coverage",
+    "frechet_distance",
+    "gaussian_frechet",
+    "importance_weighted_nll",
+    "inception_score",
+    "kernel_distance",
+    "memorisation",
+    "mse",
+    "nearest",
+    "precision_recall",
+    "psnr",
+    "ssim",
+    "standard_error",
+]

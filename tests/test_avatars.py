@@ -376,8 +376,9 @@ def test_a_card_that_promises_more_faces_than_there_are_is_refused(tiny, tmp_pat
 
 
 def test_what_is_no_xz_file_is_refused_though_its_checksum_is_right(tiny, tmp_path):
-    write_set(tmp_path, tiny, sha256=hashlib.sha256(b"no archive").hexdigest())
-    (tmp_path / "avatars.xz").write_bytes(b"no archive")
+    content = b"this is no archive" * 10
+    write_set(tmp_path, tiny, sha256=hashlib.sha256(content).hexdigest())
+    (tmp_path / "avatars.xz").write_bytes(content)
     with pytest.raises(DataError, match="do not fit"):
         data.avatars("test")
 

@@ -11,9 +11,11 @@ import torch
 from tiny_recipe import TINY
 
 from imagegen import cli, data, pretrained, recipes, training
+from imagegen.classifier import Classifier, ClassifierConfig
+from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
 from imagegen.images import to_float, to_unit
 from imagegen.objectives import bernoulli_nll, gaussian_kl
-from imagegen.vae import VAE
+from imagegen.vae import VAE, Autoencoder, VAEConfig
 
 
 @pytest.fixture(autouse=True)
@@ -283,3 +285,65 @@ def test_a_non_finite_loss_is_one_line(capsys, monkeypatch):
     monkeypatch.setattr(recipes, "train", broken)
     code, _, err = call(capsys, "train", "tiny")
     assert code == 2 and err == "imagegen: step 17: the term 'rate' is nan; training stopped there\n"
+
+
+# --- the other families --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def others(tmp_path):
+    """A folder with a tiny, untrained model of each family but the VAE."""
+    torch.manual_seed(0)
+    networks = {
+        "code": Autoencoder(VAEConfig(image_shape=(1, 8, 8), latent_dim=2, network="mlp", hidden=8)),
+        "judge": Classifier(ClassifierConfig(image_shape=(1, 8, 8), classes=(3,), widths=(4,), features=4)),
+        "painter": AttributeDecoder(
+            AttributeDecoderConfig(image_shape=(1, 8, 8), attributes=(2, 3), widths=(4,), neck=2, hidden=8)
+        ),
+    }
+    for name, network in networks.items():
+        pretrained.save(network, {"name": name, "metrics": {}}, folder=tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "family"), [("judge", "classifier"), ("painter", "decoder"), ("code", "autoencoder")]
+)
+def test_a_model_without_a_prior_is_not_sampled(capsys, others, name, family):
+    code, _, err = call(capsys, "sample", name, "--weights", others, "-o", others / "x.npz")
+    assert code == 2 and f"{name} is of the family {family}, which has no prior" in err
+    assert not (others / "x.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "inputs", "outputs"),
+    [
+        ("painter", "decoder", {"conditions": (2, 5)}, ["images"]),
+        ("code", "decoder", {"z": (2, 2)}, ["images"]),
+        ("code", "encoder", {"x": (2, 1, 8, 8)}, ["z"]),
+    ],
+)
+def test_every_part_that_there_is_can_be_exported(capsys, others, name, part, inputs, outputs):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path = others / "x.onnx"
+    code, _, err = call(capsys, "export", name, "--weights", others, "-o", path, "--part", part)
+    assert code == 0, err
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert [value.name for value in session.get_outputs()] == outputs
+    (label, shape), model = next(iter(inputs.items())), pretrained.load(name, folder=others)
+    given = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        if part == "encoder":
+            expected = model.encode(given)
+        else:
+            expected = torch.sigmoid(model(given) if name == "painter" else model.decode(given))
+    assert np.abs(session.run(None, {label: given.numpy()})[0] - expected.numpy()).max() < 1e-4
+
+
+def test_a_part_that_there_is_not_is_refused(capsys, others):
+    code, _, err = call(
+        capsys, "export", "painter", "--weights", others, "-o", others / "x", "--part", "encoder"
+    )
+    assert code == 2 and "painter has no encoder; it has decoder" in err
+    code, _, err = call(capsys, "export", "judge", "--weights", others, "-o", others / "x")
+    assert code == 2 and "judge has no decoder; it has nothing to export" in err

@@ -13,7 +13,9 @@ import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from imagegen import data, evaluation, pretrained, recipes, training
+from imagegen.decoder import AttributeDecoder
 from imagegen.images import from_unit, to_uint8
+from imagegen.vae import VAE, Autoencoder
 
 USER_ERRORS = (
     data.DataError,
@@ -107,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add("name", metavar="NAME")
     add("-o", "--output", required=True, metavar="FILE")
     add("--part", choices=("decoder", "encoder"), default="decoder",
-        help="decoder (default): z -> images in [0, 1]; encoder: x in [-1, 1] -> mean, log_var")  # fmt: skip
+        help="decoder (default): z, or attributes, -> images in [0, 1]; encoder: x in [-1, 1] -> mean, log_var")  # fmt: skip
     export.set_defaults(run=_export)
     for command in (measure, draw, export):
         command.add_argument(
@@ -215,6 +217,9 @@ def _sample(args: argparse.Namespace) -> int:
     if args.n < 1:
         raise recipes.RecipeError(f"-n is {args.n}; expected at least 1")
     model = pretrained.load(args.name, folder=args.weights)
+    if not isinstance(model, VAE):
+        family = pretrained.card(args.name, folder=args.weights)["family"]
+        raise recipes.RecipeError(f"{args.name} is of the family {family}, which has no prior to sample from")
     z = torch.randn(args.n, model.config.latent_dim, generator=torch.Generator().manual_seed(args.seed))
     images = torch.cat([to_uint8(from_unit(torch.sigmoid(model.decode(part)))) for part in z.split(256)])
     buffer = io.BytesIO()
@@ -228,15 +233,18 @@ def _export(args: argparse.Namespace) -> int:
     from imagegen import export
 
     model = pretrained.load(args.name, folder=args.weights)
-    if args.part == "decoder":
-        module, inputs, outputs = (
-            export.PixelDecoder(model),
-            {"z": torch.zeros(2, model.config.latent_dim)},
-            ["images"],
-        )
-    else:
-        module, inputs = export.Encoder(model), {"x": torch.zeros(2, *model.config.image_shape)}
-        outputs = ["mean", "log_var"]
+    config, parts = model.config, {}  # part: the network, an input, the names of its outputs
+    if isinstance(model, AttributeDecoder):
+        conditions = torch.zeros(2, sum(config.attributes))
+        parts["decoder"] = (export.AttributePixels(model), {"conditions": conditions}, ["images"])
+    elif isinstance(model, VAE | Autoencoder):
+        parts["decoder"] = (export.PixelDecoder(model), {"z": torch.zeros(2, config.latent_dim)}, ["images"])
+        codes = ["mean", "log_var"] if isinstance(model, VAE) else ["z"]
+        parts["encoder"] = (export.Encoder(model), {"x": torch.zeros(2, *config.image_shape)}, codes)
+    if args.part not in parts:
+        have = ", ".join(parts) or "nothing to export"
+        raise recipes.RecipeError(f"{args.name} has no {args.part}; it has {have}")
+    module, inputs, outputs = parts[args.part]
     try:
         difference = export.export_onnx(module, inputs, args.output, output_names=outputs)
     except (export.ExportError, OSError) as error:

@@ -205,6 +205,8 @@ def test_samples_are_measured_for_each_seed_against_the_test_images(shelf):
         assert entry["std"] == pytest.approx(statistics.stdev(entry["values"]))
         assert entry["n"] == 60 and entry["detail"] and "unit" in entry
     assert found["fd_small"]["std"] > 0
+    chance = statistics.fmean(metrics.memorisation(fake, seen, real)[1] for fake in fakes)
+    assert found["memorisation"]["stderr"] == pytest.approx(chance, rel=1e-3)
     floor = evaluation.floor(protocol)
     assert {name: (entry["floor"], entry["floor_std"]) for name, entry in found.items()} == {
         name.removesuffix("_floor"): (entry["value"], entry["std"]) for name, entry in floor.items()

@@ -253,6 +253,7 @@ def test_a_figure_carries_its_spread_and_a_role_can_quote_any_number_of_it():
     entry = {"value": 115.996, "std": 0.4172, "unit": "nats", "n": 10_000, "floor": 2.2279, "detail": "x"}
     results = [{"name": "vae", "metrics": {"fd_fashion": entry}}]
     assert results_page.figure(entry) == "116.0 ± 0.42 nats"
+    assert results_page.figure(entry | {"stderr": 1.5}) == "116.0 ± 1.5 nats"  # the larger
     assert results_page.figure(None) == "–"
     assert [results_page.rounded(v) for v in (0.0, 0.00042, 0.996, 12.34, 1234.5)] == [
         "0", "0.00042", "1.00", "12", "1,200",

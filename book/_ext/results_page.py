@@ -81,13 +81,16 @@ def duration(seconds: float) -> str:
 
 
 def figure(entry: dict | str | None, unit: bool = True) -> str:
-    """Return a measured value with its standard deviation or error, and its unit; a dash where there is none."""
+    """Return a measured value with its standard deviation or error, whichever is larger, and its unit.
+
+    Words stay as they are; a dash stands where there is nothing.
+    """
     if entry is None or isinstance(entry, str):
         return "–" if entry is None else entry
     text = number(entry["value"])
-    spread = entry.get("std", entry.get("stderr"))
-    if spread is not None:
-        text += f" ± {rounded(spread)}"
+    spreads = [entry[key] for key in ("std", "stderr") if key in entry]
+    if spreads:
+        text += f" ± {rounded(max(spreads))}"
     return f"{text} {entry.get('unit', '')}".strip() if unit else text
 
 

@@ -108,8 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     add = export.add_argument
     add("name", metavar="NAME")
     add("-o", "--output", required=True, metavar="FILE")
-    add("--part", choices=("decoder", "encoder"), default="decoder",
-        help="decoder (default): z, or attributes, -> images in [0, 1]; encoder: x in [-1, 1] -> mean, log_var")  # fmt: skip
+    add(
+        "--part",
+        choices=("decoder", "encoder"),
+        default="decoder",
+        help="decoder (default): z or attributes -> images in [0, 1]; encoder: x in [-1, 1] -> what describes z",
+    )
     export.set_defaults(run=_export)
     for command in (measure, draw, export):
         command.add_argument(
@@ -194,7 +198,8 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _line(measure: str, entry: dict[str, Any]) -> str:
     """Return a measured figure as a line of text."""
-    spread = next((f" +- {entry[key]:.2g}" for key in ("stderr", "std") if key in entry), "")
+    spreads = [entry[key] for key in ("std", "stderr") if key in entry]
+    spread = f" +- {max(spreads):.2g}" if spreads else ""
     floor = f"; real against real: {entry['floor']:.4g}" if "floor" in entry else ""
     return f"{measure:<28}{entry['value']:.5g}{spread} {entry['unit']} ({entry['detail']}{floor})"
 

@@ -123,33 +123,33 @@ MODEL = (
     ),
     _mutant(
         "mean-and-log-variance-exchanged", "VAE.encode",
-        "mean, log_var = self.encoder(x)", "log_var, mean = self.encoder(x)",
+        "mean, log_var = self._encode(x)", "log_var, mean = self._encode(x)",
         "The two halves of the encoder's output are exchanged. Before training nobody can tell; weights trained the "
         "other way give noise.",
     ),
     _mutant(
         "one-head-for-both", "VAE.encode",
-        "mean, log_var = self.encoder(x).chunk(2, dim=1)", "mean = log_var = self.encoder(x).chunk(2, dim=1)[0]",
+        "mean, log_var = self._encode(x).chunk(2, dim=1)", "mean = log_var = self._encode(x).chunk(2, dim=1)[0]",
         "Mean and log-variance come from the same layer, by a slip of copy and paste, so they are the same numbers.",
         "https://github.com/giannifranchi/LP_BNN/issues/3",
     ),
     _mutant(
         "halves-interleaved", "VAE.encode",
-        "mean, log_var = self.encoder(x).chunk(2, dim=1)",
-        "mean, log_var = self.encoder(x).unflatten(1, (-1, 2)).unbind(2)",
+        "mean, log_var = self._encode(x).chunk(2, dim=1)",
+        "mean, log_var = self._encode(x).unflatten(1, (-1, 2)).unbind(2)",
         "Mean and log-variance are read alternately, where they were trained as two halves.",
     ),
     _mutant(
         "log-variance-never-negative", "VAE.encode",
-        "return mean, log_var\n\n    def decode(self, z: Tensor) -> Tensor:",
-        "return mean, log_var.relu()\n\n    def decode(self, z: Tensor) -> Tensor:",
+        "return mean, log_var\n\n    def forward(self, x: Tensor, *,",
+        "return mean, log_var.relu()\n\n    def forward(self, x: Tensor, *,",
         "A ReLU stands behind the log-variance. The posterior can never be narrower than the prior, so the latents "
         "carry almost nothing.",
         "https://github.com/shekkizh/TensorflowProjects/pull/1",
     ),
     _mutant(
         "half-added-to-the-images", "VAE.encode",
-        "self.encoder(x).chunk", "self.encoder(x * 0.5 + 0.5).chunk",
+        "self._encode(x).chunk", "self._encode(x * 0.5 + 0.5).chunk",
         "The images are scaled once more on their way in, as if they were in another range than they are. Training "
         "hides it; weights trained without it fail.",
         "https://github.com/mlcommons/training/issues/721",

@@ -103,6 +103,11 @@ def _compared(fake: Tensor, test: Tensor) -> dict[str, float]:
     }  # fmt: skip
 
 
+def _remembered(fake: Tensor, train: Tensor, test: Tensor) -> dict[str, float]:
+    share, chance = metrics.memorisation(fake, train, test)
+    return {"memorisation": share, "chance": chance}
+
+
 MEASURES = {
     "fd": "Frechet distance of Gaussians fitted to the features",
     "kid": "cubic kernel, unbiased, all pairs; below 0 is chance",
@@ -119,6 +124,8 @@ def _entries(rows: list[dict[str, float]], protocol: Protocol, ending: str, how:
         name = f"{measure}_{protocol.suffix}" if measure in ("fd", "kid") else measure
         values = [row[measure] for row in rows]
         made[name + ending] = over_seeds(values, "", protocol.n, f"{how}; {what}")
+    # The real images are the same for every seed, and so is the chance in which of them happen to be neighbours.
+    made["memorisation" + ending]["stderr"] = sum(row["chance"] for row in rows) / len(rows)
     return made
 
 
@@ -142,8 +149,7 @@ def _floor(protocol: Protocol, sha256: str, device: str) -> tuple[dict[str, floa
         generator = Generator().manual_seed(seed)
         chosen = torch.randperm(len(train), generator=generator)[: protocol.n].to(train.device)
         left, right = torch.randperm(len(test), generator=generator).to(test.device).chunk(2)
-        share, _ = metrics.memorisation(test[left], train, test[right])
-        rows.append(_compared(train[chosen], test) | {"memorisation": share})
+        rows.append(_compared(train[chosen], test) | _remembered(test[left], train, test[right]))
     return tuple(rows)
 
 
@@ -158,8 +164,7 @@ def measure_samples(draw: Draw, protocol: Protocol, *, ending: str = "", how: st
     rows = []
     for seed in tqdm(protocol.seeds, disable=not progress, unit="seed", desc=f"samples{ending}"):
         fake = features(network, draw(protocol.n, Generator().manual_seed(seed)))
-        share, _ = metrics.memorisation(fake, train, test)
-        rows.append(_compared(fake, test) | {"memorisation": share})
+        rows.append(_compared(fake, test) | _remembered(fake, train, test))
     entries, real = _entries(rows, protocol, ending, how), floor(protocol, device)
     for entry, beside in zip(entries.values(), real.values(), strict=True):
         entry |= {"floor": beside["value"], "floor_std": beside["std"]}

@@ -189,6 +189,8 @@ def test_samples_are_measured_for_each_seed_against_the_test_images(shelf):
     with torch.no_grad():
         real, seen = judge.features(to_float(test)), judge.features(to_float(train))
         fakes = [judge.features(to_float(draw(60, torch.Generator().manual_seed(s)))) for s in (0, 1, 2)]
+    centre, unit = seen.mean(0), seen.var(0).mean().sqrt()  # the training images' zero and unit
+    real, seen, fakes = (real - centre) / unit, (seen - centre) / unit, [(f - centre) / unit for f in fakes]
     by_hand = {
         "fd_small": [metrics.frechet_distance(fake, real) for fake in fakes],
         "kid_small": [metrics.kernel_distance(fake, real) for fake in fakes],
@@ -232,16 +234,26 @@ def test_the_floor_is_training_images_measured_as_samples(shelf):
 
 def test_what_samples_are_compared_with_is_computed_once_and_again_for_other_weights(shelf, monkeypatch):
     protocol, seen = evaluation.PROTOCOLS["made-up"], []
-    features = samples.features
+    features = samples.raw_features
     monkeypatch.setattr(
-        samples, "features", lambda net, images: seen.append(len(images)) or features(net, images)
+        samples, "raw_features", lambda net, images: seen.append(len(images)) or features(net, images)
     )
     before = evaluation.reference(protocol)
     assert evaluation.reference(protocol) is before and seen == [300, 60]
     torch.manual_seed(5)
     card = pretrained.card("judge", folder=shelf)
-    pretrained.save(Classifier(before.network.config), card, folder=shelf)
+    pretrained.save(Classifier(before.ruler.network.config), card, folder=shelf)
     assert not torch.equal(evaluation.reference(protocol).test, before.test)
+
+
+def test_the_ruler_has_variance_1_on_the_training_images_and_turns_nothing(shelf):
+    """One number scales all features: the distances between images keep their ratios."""
+    protocol = evaluation.PROTOCOLS["made-up"]
+    ruler, train, test = evaluation.reference(protocol)
+    torch.testing.assert_close(train.mean(0), torch.zeros(train.shape[1]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(train.var(0).mean(), torch.tensor(1.0))
+    raw = samples.raw_features(ruler.network, made_up("test").images)
+    torch.testing.assert_close(torch.pdist(test) * ruler.scale, torch.pdist(raw))
 
 
 def test_a_vae_is_sampled_from_its_prior_and_rounded_to_8_bits(shelf):

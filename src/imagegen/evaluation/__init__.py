@@ -22,8 +22,8 @@ from imagegen.evaluation.samples import (
     PROTOCOLS,
     Protocol,
     Reference,
+    Ruler,
     drawers,
-    features,
     floor,
     measure_generator,
     measure_samples,
@@ -33,7 +33,7 @@ from imagegen.recipes import DATA, RecipeError
 from imagegen.vae import VAE
 
 __all__ = [
-    "BATCH", "PROTOCOLS", "Entry", "Protocol", "Reference", "drawers", "evaluate", "features", "floor",
+    "BATCH", "PROTOCOLS", "Entry", "Protocol", "Reference", "Ruler", "drawers", "evaluate", "floor",
     "measure_autoencoder", "measure_classifier", "measure_decoder", "measure_generator", "measure_samples",
     "measure_vae", "over_images", "over_seeds", "reference",
 ]  # fmt: skip

@@ -47,7 +47,8 @@ class Protocol:
         """Return the protocol as a results file holds it, with the hash of the network that it stands on."""
         seeds = ", ".join(map(str, self.seeds))
         return {
-            "text": f"{self.n:,} samples against the {self.n:,} test images, in the features of {self.network}, "
+            "text": f"{self.n:,} samples against the {self.n:,} test images, in the features of {self.network} "
+            "(centred, and of mean variance 1 on the training images), "
             f"rounded to 8 bits; mean and standard deviation over the seeds {seeds}",
             "features": self.network,
             "features_sha256": pretrained.card(self.network, folder=self.folder)["sha256"],
@@ -65,10 +66,27 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-class Reference(NamedTuple):
-    """The feature network, and the real images' features: all of train, or as large a part of it as n is of test."""
+class Ruler(NamedTuple):
+    """A feature network with its zero and its unit: centre and scale of its features over the training images.
+
+    A network's features have no unit of their own, and a cubic kernel needs one. Centred, and divided by the root of
+    their mean variance (one number, so that no direction gains or loses), they have variance 1 on the average, and a
+    Frechet distance counts in that variance.
+    """
 
     network: nn.Module
+    centre: Tensor  # (F,)
+    scale: Tensor  # ()
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the features (N, F) of uint8 images (N, C, H, W), where the network is."""
+        return (raw_features(self.network, images) - self.centre) / self.scale
+
+
+class Reference(NamedTuple):
+    """The ruler, and the real images' features: all of train, or as large a part of it as n is of test."""
+
+    ruler: Ruler
     train: Tensor
     test: Tensor
 
@@ -84,13 +102,14 @@ def _reference(protocol: Protocol, sha256: str, device: str) -> Reference:
     network = pretrained.load(protocol.network, folder=protocol.folder)
     network = network.to(device, memory_format=torch.channels_last)
     train, test = DATA[protocol.data]("train").images, DATA[protocol.data]("test").images
-    part = train[: len(train) * protocol.n // len(test)]
-    return Reference(network, features(network, part), features(network, test[: protocol.n]))
+    raw = raw_features(network, train[: len(train) * protocol.n // len(test)])
+    ruler = Ruler(network, raw.mean(0), raw.var(0).mean().sqrt())
+    return Reference(ruler, (raw - ruler.centre) / ruler.scale, ruler.features(test[: protocol.n]))
 
 
 @torch.inference_mode()
-def features(network: nn.Module, images: Tensor) -> Tensor:
-    """Return the features (N, F) of uint8 images (N, C, H, W), where the network is."""
+def raw_features(network: nn.Module, images: Tensor) -> Tensor:
+    """Return what the network gives for uint8 images (N, C, H, W): (N, F), in units of its own."""
     device = next(network.parameters()).device
     return torch.cat([network.features(to_float(part.to(device))) for part in images.split(BATCH)])
 
@@ -160,10 +179,10 @@ def measure_samples(draw: Draw, protocol: Protocol, *, ending: str = "", how: st
     Args: draw: (n, generator) -> uint8 images, so already rounded to 8 bits. ending: of the measures' names. how: the
         samples were drawn, in words.
     """
-    network, train, test = reference(protocol, device)
+    ruler, train, test = reference(protocol, device)
     rows = []
     for seed in tqdm(protocol.seeds, disable=not progress, unit="seed", desc=f"samples{ending}"):
-        fake = features(network, draw(protocol.n, Generator().manual_seed(seed)))
+        fake = ruler.features(draw(protocol.n, Generator().manual_seed(seed)))
         rows.append(_compared(fake, test) | _remembered(fake, train, test))
     entries, real = _entries(rows, protocol, ending, how), floor(protocol, device)
     for entry, beside in zip(entries.values(), real.values(), strict=True):
@@ -225,9 +244,9 @@ def measure_generator(model: VAE | Autoencoder, protocol: Protocol, *, progress:
     for ending, (draw, how) in drawers(model, train).items():
         options = {"ending": ending, "how": how, "progress": progress, "device": device}
         entries |= measure_samples(draw, protocol, **options)
-    network, _, test = reference(protocol, device)
+    ruler, _, test = reference(protocol, device)
     images = DATA[protocol.data]("test").images[: protocol.n]
-    again = features(network, _decoded(model, _codes(model, images)))
+    again = ruler.features(_decoded(model, _codes(model, images)))
     entries[f"fd_{protocol.suffix}_reconstructions"] = {
         "value": metrics.frechet_distance(again, test), "unit": "", "n": len(images),
         "detail": "the test images themselves, encoded and decoded: no samples",

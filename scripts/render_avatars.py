@@ -16,6 +16,7 @@ import json
 import lzma
 import sys
 from importlib import metadata, resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", type=int, metavar="N", help="render N faces again, compare, write nothing")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where to write (the package)")
     options = parser.parse_args(arguments)
+    if options.check is not None and options.check < 1:  # none would differ by nothing
+        parser.error(f"--check {options.check}: expected at least 1 face")
+    if missing := [name for name in ("dicebear", "dicebear_styles", "resvg_py") if not find_spec(name)]:
+        parser.error(f"{', '.join(missing)} cannot be imported: pip install 'imagegen[avatars]'")
     if options.check is None:
         write(options.folder)
         return 0

@@ -263,6 +263,21 @@ def test_a_face_that_differs_by_more_than_a_level_fails_the_check(tiny, capsys):
     assert "differ by at most" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("n", [0, -3])
+def test_a_check_of_no_face_is_refused(capsys, n):
+    with pytest.raises(SystemExit) as stopped:
+        render_avatars.main(["--check", str(n)])
+    assert stopped.value.code == 2 and f"--check {n}: expected at least 1 face" in capsys.readouterr().err
+
+
+def test_without_the_renderer_the_script_names_the_extra(capsys, monkeypatch):
+    monkeypatch.setattr(render_avatars, "find_spec", lambda name: None if name == "resvg_py" else True)
+    with pytest.raises(SystemExit) as stopped:
+        render_avatars.main(["--check", "1"])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and "resvg_py cannot be imported: pip install 'imagegen[avatars]'" in said
+
+
 # ---- smaller ---------------------------------------------------------------------------------------------------
 
 
@@ -426,7 +441,8 @@ def test_the_extra_names_the_versions_that_drew_the_set():
 def test_a_wheel_holds_the_set_and_every_folder_of_the_package():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
     packages = setuptools.find_packages(ROOT / "src")
-    assert {"imagegen", "imagegen.data"} <= set(packages)
+    code = {path.parent.relative_to(ROOT / "src") for path in (ROOT / "src" / "imagegen").rglob("*.py")}
+    assert set(packages) == {".".join(folder.parts) for folder in code} > {"imagegen", "imagegen.data"}
     for name in ("avatars.xz", "avatars.json"):
         assert (faces.AVATARS_FOLDER / name).is_file()
         patterns = settings["package-data"]["imagegen"]

@@ -195,8 +195,9 @@ def test_only_a_complete_measurement_enters_the_card(capsys, weights, tmp_path):
     call(capsys, *base, "--limit", 10)
     partial = json.loads((tmp_path / "results" / "tiny.json").read_text())
     assert partial["metrics"]["nll"]["n"] == 10 and pretrained.card("tiny", folder=weights) == before
-    call(capsys, *base, "--samples", 2)
-    assert pretrained.card("tiny", folder=weights) == before
+    for option, value in (("--samples", 2), ("--seed", 1)):
+        call(capsys, *base, option, value)
+        assert pretrained.card("tiny", folder=weights) == before
     code, out, _ = call(capsys, *base)
     written = json.loads((tmp_path / "results" / "tiny.json").read_text())
     card = pretrained.card("tiny", folder=weights)

@@ -442,6 +442,19 @@ def test_the_best_linear_autoencoder_leaves_the_small_eigenvalues():
                 assert (x - x @ e.T @ d.T).square().sum(1).mean() > loss
 
 
+@pytest.mark.equation("conv-linear-autoencoder", tolerance="1e-10")
+def test_a_subspace_keeps_a_share_of_each_eigenvalue_and_the_shares_add_up_to_its_dimensions():
+    """Project on random subspaces: the error is |x|^2 less sum_j lambda_j |Q^T v_j|^2, shares in [0, 1] with sum D."""
+    x, values, vectors = linear_data()
+    for n_codes, seed in itertools.product(range(1, 6), range(5)):
+        q = torch.linalg.qr(normal(6, n_codes, seed=seed))[0]
+        shares = (q.T @ vectors).square().sum(0)
+        assert shares.max() <= 1 + 1e-12 and abs(shares.sum().item() - n_codes) < 1e-10
+        error = (x - x @ q @ q.T).square().sum(1).mean()
+        assert_close(error, values.sum() - (values * shares).sum(), **EXACT)
+        assert (values * shares).sum() < values[:n_codes].sum()
+
+
 @pytest.mark.equation("conv-linear-autoencoder", tolerance="1e-6")
 def test_training_a_linear_autoencoder_ends_there():
     """Minimise the mean squared error over both matrices from a random start: the closed form's loss and product."""

@@ -91,6 +91,8 @@ def test_accuracy_and_cross_entropy_are_counted_over_images_and_attributes():
     assert found["accuracy"]["value"] == pytest.approx(0.9)
     each = nn.functional.cross_entropy(hair, labels[:, 0]) + nn.functional.cross_entropy(eyes, labels[:, 1])
     assert found["cross_entropy"]["value"] == pytest.approx(each.item(), rel=1e-6)
+    with pytest.raises(ValueError, match="1 names of 2 attributes"):
+        evaluation.measure_classifier(Reads(hair, eyes), images, labels, names=("hair",))
     single = evaluation.measure_classifier(Reads(eyes), images, labels[:, 1])
     assert set(single) == {"accuracy", "cross_entropy"} and single["accuracy"]["value"] == pytest.approx(0.8)
     assert single["accuracy"]["stderr"] == pytest.approx((0.8 * 0.2 / 299) ** 0.5, rel=1e-5)

@@ -1,5 +1,6 @@
 """The measures of one image, against independent implementations and cases whose answer is known."""
 
+import functools
 import math
 
 import pytest
@@ -156,6 +157,17 @@ def test_psnr_refuses_a_span_that_the_images_leave():
         psnr(x, x[:, :1], span=2)
     with pytest.raises(ValueError, match="values span nan"):
         psnr(x, x * math.nan, span=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_images_that_are_no_floats_are_refused(dtype):
+    """Differences of bytes wrap around, and a similarity written back as a byte is 0."""
+    x = torch.arange(3 * 144).reshape(3, 1, 12, 12).remainder(251).to(dtype)
+    for measure in (mse, functools.partial(psnr, span=255), functools.partial(ssim, span=255)):
+        assert measure(x.float(), x.float()).shape == (3,)
+        for pair in ((x, x), (x.float(), x), (x, x.float())):
+            with pytest.raises(ValueError, match=f"images hold .*{dtype}.*, expected floats"):
+                measure(*pair)
 
 
 # ---- structure -------------------------------------------------------------------------------------------------

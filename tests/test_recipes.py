@@ -349,6 +349,14 @@ def test_the_classifiers_loss_sums_the_cross_entropies_of_its_attributes():
         assert terms["accuracy"][i] == right / 2
 
 
+@pytest.mark.parametrize("n_labels", [1, 3])
+def test_labels_without_a_head_are_not_left_out_in_silence(n_labels):
+    model = Classifier(ClassifierConfig(image_shape=(1, 8, 8), classes=(2, 4), widths=(4,)))
+    batch = Batch(torch.zeros(6, 1, 8, 8), torch.zeros(6, n_labels, dtype=torch.int64))
+    with pytest.raises(ValueError, match=f"reads 2 attributes, the data have {n_labels}"):
+        terms_of(recipes.ClassifierObjective(), model, batch)
+
+
 def test_moved_images_are_shifts_and_mirrors_of_themselves():
     """Every result is one of the 2 x 25 that a flip and a shift of up to 2 can give, and all of them occur."""
     image = torch.rand(1, 2, 7, 5, generator=torch.Generator().manual_seed(0)) * 2 - 1

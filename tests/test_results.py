@@ -228,6 +228,11 @@ def test_samples_stand_in_one_table_a_feature_network_the_floor_first():
     assert [row[3] for row in rows] == ["0.875", "0.25", "–", "0.8125", "–"]
     stale = planted_result("old", "vae", {"fd_x": 5.0}, features="0b")
     assert len(shown("samples", [*results, stale])) == 2  # another ruler, another table
+    fewer = planted_result("few", "vae", {"fd_x": 5.0})
+    fewer["protocol"] |= {"text": "500 against 500"}
+    tables = shown("samples", [*results, fewer])
+    assert [beneath for _, _, beneath in tables] == ["10,000 against 10,000.", "500 against 500."]
+    assert [row[0] for row in tables[1][1]] == ["few"]
 
 
 def test_the_other_views_show_what_they_are_named_for():

@@ -93,12 +93,13 @@ def decoders(results: list[dict]) -> View:
 def samples(results: list[dict]) -> View:
     """Return a table for each feature network: real against real first, then every way of sampling of every model.
 
-    Figures of networks with different weights are never in one table, whatever their names.
+    Figures of networks with different weights are never in one table, whatever their names, nor figures of different
+    protocols.
     """
     groups: dict[tuple[str, str], list[dict]] = {}
     for result in results:
         if used := result.get("protocol"):
-            key = (used["features"], used["features_sha256"])
+            key = (used["features_sha256"], used["text"])
             groups.setdefault(key, []).append(result)
     made: View = []
     for members in groups.values():

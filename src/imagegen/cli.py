@@ -13,7 +13,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from imagegen import data, evaluation, pretrained, recipes, training
-from imagegen.decoder import AttributeDecoder
+from imagegen.decoder import WITHHELD, AttributeDecoder
 from imagegen.images import from_unit, to_uint8
 from imagegen.vae import VAE, Autoencoder
 
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         help="measure a model, or all, by the protocol of its data set",
         description="Measure a model by the protocol of its data set: likelihood and reconstruction on the test "
         "images, samples against them. In a clone of the repository, a complete measurement "
-        "(all images, at least 100 draws) is written to book/results/NAME.json and into the model card.",
+        "(all images, at least 100 draws, seed 0) is written to book/results/NAME.json and into the model card.",
     )
     add = measure.add_argument
     add(
@@ -82,7 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--all", action="store_true", help="every model that is there")
     add("--json", action="store_true", help="print the result as JSON, of --all a list")
-    add("--limit", type=int, metavar="N", help="only the first N test images, and N samples")
+    add(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="only the first N test images, and N samples (then at least 10)",
+    )
     add("--samples", type=int, default=100, metavar="K", help="draws of z an image (default: 100)")
     add("--seed", type=int, default=0, metavar="S", help="of the draws (default: 0)")
     add("--results", metavar="DIR", help="where to write NAME.json, complete or not")
@@ -90,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quiet", action="store_true", help="no progress bar")
     measure.set_defaults(run=_evaluate)
 
-    draw = commands.add_parser("sample", help="draw images from a model into an .npz file")
+    draw = commands.add_parser("sample", help="draw images from a VAE into an .npz file")
     add = draw.add_argument
     add("name", metavar="NAME")
     add("-n", type=int, default=64, metavar="N", help="how many (default: 64)")
@@ -240,7 +245,8 @@ def _export(args: argparse.Namespace) -> int:
     model = pretrained.load(args.name, folder=args.weights)
     config, parts = model.config, {}  # part: the network, an input, the names of its outputs
     if isinstance(model, AttributeDecoder):
-        conditions = torch.zeros(2, sum(config.attributes))
+        n = len(config.attributes)  # a face told all, and one told nothing
+        conditions = model.conditions(torch.tensor([[0] * n, [WITHHELD] * n]))
         parts["decoder"] = (export.AttributePixels(model), {"conditions": conditions}, ["images"])
     elif isinstance(model, VAE | Autoencoder):
         parts["decoder"] = (export.PixelDecoder(model), {"z": torch.zeros(2, config.latent_dim)}, ["images"])

@@ -37,13 +37,13 @@ class PixelDecoder(nn.Module):
 
 
 class Encoder(nn.Module):
-    """x (B, C, H, W) in [-1, 1] -> mean and log_var of q(z | x), each (B, D)."""
+    """x (B, C, H, W) in [-1, 1] -> mean and log_var of q(z | x), each (B, D); of an autoencoder the code (B, D)."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor] | Tensor:
         return self.model.encode(x)
 
 

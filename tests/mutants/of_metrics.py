@@ -84,6 +84,11 @@ PIXELS = (
         "The absolute error, under the name of the squared one.",
     ),
     _mutant(
+        "pixels-of-any-type", "pixels._same_kind",
+        "if not (x.is_floating_point() and y.is_floating_point()):", "if False:",
+        "Bytes are compared as they are: the similarity of any two pictures, stored as a byte, is 0.",
+    ),
+    _mutant(
         "psnr-with-a-peak-of-one", "pixels.psnr",
         "torch.log10(span**2 / error)", "torch.log10(1 / error)",
         "Images in [-1, 1] are measured with a peak of 1, though their values span 2: 6 decibels too few.",

@@ -63,6 +63,11 @@ OTHER_TERMS = (
         "never learn what they were to tell apart.",
     ),
     _mutant(
+        "attributes-without-a-head", "recipes/terms.ClassifierObjective.terms",
+        "if len(logits) != labels.shape[1]:", "if False:",
+        "Heads and labels are zipped, and zip stops at the shorter: a network with too few heads trains all the same.",
+    ),
+    _mutant(
         "accuracy-summed-over-attributes", "recipes/terms.ClassifierObjective.terms",
         "hits / len(logits)", "hits",
         "Right answers are counted over all attributes and divided by the images alone: an accuracy of 800 per cent.",
@@ -104,6 +109,13 @@ OTHER_TERMS = (
 )  # fmt: skip
 
 NETWORKS = (
+    _mutant(
+        "features-averaged-over-places", "classifier.Classifier.__init__",
+        "nn.Flatten(),\n            nn.Dropout(config.dropout),\n            nn.Linear(config.widths[-1] * places,",
+        "nn.AdaptiveAvgPool2d(1),\n            nn.Flatten(),\n            nn.Dropout(config.dropout),\n"
+        "            nn.Linear(config.widths[-1],",
+        "The maps are averaged over places before the features: a sleeve in the wrong place costs a generator nothing.",
+    ),
     _mutant(
         "features-after-the-head", "classifier.Classifier.features",
         "return self.trunk(x)", "return self.heads[0](self.trunk(x))",

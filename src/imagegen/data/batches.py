@@ -10,7 +10,7 @@ from imagegen.images import to_float
 
 
 class Batch(NamedTuple):
-    """Images in use: float32 (B, C, H, W) in [-1, 1]; labels int64 (B,), or None."""
+    """Images in use: float32 (B, C, H, W) in [-1, 1]; labels int64 (B,), or (B, A) of A attributes, or None."""
 
     x: Tensor
     labels: Tensor | None
@@ -23,8 +23,9 @@ class Batches:
     permutation; the last images of an epoch that fill no batch are left out. With several processes, each
     takes its slice of the same global batch of `batch_size` images.
 
-    Args: images: uint8 (N, C, H, W), kept on `device`. labels: (N,) or None.
-    Raises: ValueError: a batch larger than the data, or one that the processes cannot share evenly.
+    Args: images: uint8 (N, C, H, W), kept on `device`. labels: (N,), (N, A) or None.
+    Raises: ValueError: a batch larger than the data, one that the processes cannot share evenly, or images and labels
+        of different number.
     """
 
     def __init__(self, images: Tensor, labels: Tensor | None = None, *, batch_size: int, seed: int,

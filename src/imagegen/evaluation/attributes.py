@@ -7,11 +7,10 @@ from torch import Tensor, nn
 
 from imagegen import metrics
 from imagegen.decoder import WITHHELD
-from imagegen.evaluation.entries import Entry, over_images
+from imagegen.evaluation.entries import SQUARED, Entry, over_images
 from imagegen.images import to_float, to_unit
 
 BATCH = 250
-SQUARED = "squared, pixels in [0, 1]"
 FEWEST = 100  # training faces that must fit what is told, for their mean to say anything
 
 
@@ -21,9 +20,12 @@ def measure_classifier(model: nn.Module, images: Tensor, labels: Tensor, *, name
     """Return accuracy and cross-entropy of a classifier on uint8 images (N, C, H, W) with labels (N,) or (N, A).
 
     names: of the attributes, for an entry `accuracy_NAME` each beside their mean; none where there is one attribute.
+    Raises: ValueError: several attributes, and another number of names.
     """
     model = model.to(device, memory_format=torch.channels_last).eval()
     labels, hits, nats = labels.reshape(len(images), -1), [], []
+    if labels.shape[1] > 1 and len(names) != labels.shape[1]:
+        raise ValueError(f"{len(names)} names of {labels.shape[1]} attributes")
     for part, wanted in zip(images.split(BATCH), labels.split(BATCH)):
         pairs = list(zip(model(to_float(part.to(device))), wanted.to(device).unbind(1), strict=True))
         hits.append(torch.stack([(row.argmax(1) == label) for row, label in pairs], dim=1).double().cpu())

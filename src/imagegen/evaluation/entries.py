@@ -9,6 +9,7 @@ from torch import Tensor
 from imagegen import metrics
 
 Entry = dict[str, Any]
+SQUARED = "squared, pixels in [0, 1]"  # a unit
 
 
 def over_images(values: Tensor, unit: str, detail: str) -> Entry:

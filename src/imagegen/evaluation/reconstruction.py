@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from imagegen import metrics
-from imagegen.evaluation.entries import Entry, over_images
+from imagegen.evaluation.entries import SQUARED, Entry, over_images
 from imagegen.images import to_float, to_unit
 from imagegen.objectives import bernoulli_nll, bits_per_dim, gaussian_kl, log_importance_weight
 from imagegen.training import seed_of
@@ -13,7 +13,6 @@ from imagegen.training import seed_of
 BATCH = 100  # images measured together; the draws are seeded by batch, so this is part of what a seed means
 NATS = "nats/image"
 GREY = "Bernoulli on grey pixels: a cross-entropy, whose floor is not 0"
-SQUARED = "squared, pixels in [0, 1]"
 
 
 @torch.inference_mode()

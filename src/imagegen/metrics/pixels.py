@@ -7,13 +7,20 @@ SSIM_WINDOW = 11  # pixels a side: a Gaussian of deviation 1.5, cut off at 3.5 d
 SSIM_CHUNK = 128  # images at once, which bounds the memory
 
 
+def _same_kind(x: Tensor, y: Tensor) -> None:
+    if x.shape != y.shape:
+        raise ValueError(f"images {tuple(x.shape)} and {tuple(y.shape)} differ")
+    # Differences of bytes wrap around, and a similarity written back as a byte is 0 or 1.
+    if not (x.is_floating_point() and y.is_floating_point()):
+        raise ValueError(f"images hold {x.dtype} and {y.dtype}, expected floats")
+
+
 def mse(x: Tensor, y: Tensor) -> Tensor:
     """Return the mean squared error of each image: (B, ...) and (B, ...) -> (B,), in the square of their units.
 
-    Raises: ValueError: the shapes differ.
+    Raises: ValueError: the shapes differ, or the images are not floats.
     """
-    if x.shape != y.shape:
-        raise ValueError(f"images {tuple(x.shape)} and {tuple(y.shape)} differ")
+    _same_kind(x, y)
     return (x - y).square().flatten(1).mean(1)
 
 
@@ -31,7 +38,8 @@ def psnr(x: Tensor, y: Tensor, *, span: float) -> Tensor:
     """Return the peak signal-to-noise ratio of each image, (B,) decibels: 10 log10(span^2 / mse).
 
     span: largest minus smallest possible value: 2 for images in [-1, 1], 1 for [0, 1]. Equal images give infinity.
-    Raises: ValueError: the shapes differ, span is not positive, or the values span more than `span`.
+    Raises: ValueError: the shapes differ, the images are not floats, span is not positive, or the values span more
+        than `span`.
     """
     error = mse(x, y)
     _within(span, x, y)
@@ -57,12 +65,12 @@ def ssim(x: Tensor, y: Tensor, *, span: float) -> Tensor:
     deviation 1.5; k1 = 0.01, k2 = 0.03; variances divided by n. So does scikit-image with gaussian_weights=True and
     use_sample_covariance=False. torchmetrics fills up windows at the edge with mirrored pixels: its map agrees inside.
     Args: x, y: (B, C, H, W) in [0, span], H and W >= 11. One term compares mean brightness, so black must be 0: images
-        in [-1, 1] go through `images.to_unit` first. span: 1 for [0, 1], 255 for bytes, the same for every image.
-    Raises: ValueError: the shapes differ or are too small, span is not positive, or a value leaves [0, span].
+        in [-1, 1] go through `images.to_unit` first. span: 1 for [0, 1], 255 for levels in float, the same for all.
+    Raises: ValueError: the shapes differ or are too small, the images are not floats, span is not positive, or a value
+        leaves [0, span].
     Source: Wang et al. 2004, doi:10.1109/TIP.2003.819861, section III.
     """
-    if x.shape != y.shape:
-        raise ValueError(f"images {tuple(x.shape)} and {tuple(y.shape)} differ")
+    _same_kind(x, y)
     if x.dim() != 4 or min(x.shape[2:]) < SSIM_WINDOW:
         raise ValueError(f"images are {tuple(x.shape)}, expected (B, C, H, W) with H and W >= {SSIM_WINDOW}")
     _within(span, x, y)

@@ -90,7 +90,7 @@ def kernel_distance(x: Tensor, y: Tensor, *, subsets: int | None = None, subset_
     M, which may differ; so it can come out below 0 where the two sets are of one distribution.
     Args: x: (N, F). y: (M, F). subsets: None uses all pairs at once, the estimate with the least variance; a number
         averages over that many subsets of `subset_size` rows, drawn without replacement, as published KIDs do.
-        generator: draws the subsets.
+        generator: draws the subsets, on the CPU.
     Raises: ValueError: fewer than two rows, another F, values that are not finite, subsets larger than a set.
     Source: Binkowski et al. 2018, arXiv:1801.01401, section 4; Gretton et al. 2012 (JMLR 13), equation 3.
     """

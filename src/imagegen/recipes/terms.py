@@ -69,7 +69,7 @@ class AutoencoderObjective:
 
 @dataclass(frozen=True)
 class ClassifierObjective:
-    """The cross-entropy of each attribute, summed.
+    """The cross-entropy of each attribute, summed, in nats an image.
 
     flip: mirror half of the images. shift: move each by up to so many pixels, both ways.
     """
@@ -88,6 +88,8 @@ class ClassifierObjective:
         x = moved(batch.x, flip=self.flip, shift=self.shift, generator=generator)
         labels = batch.labels.reshape(len(x), -1)  # (B, A), A = 1 for a plain classifier
         logits = model(x)
+        if len(logits) != labels.shape[1]:  # else the attributes without a head would be left out in silence
+            raise ValueError(f"the network reads {len(logits)} attributes, the data have {labels.shape[1]}")
         nats = sum(
             cross_entropy(row, label, reduction="none") for row, label in zip(logits, labels.unbind(1))
         )

@@ -15,6 +15,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
 
 from imagegen import metrics
+from imagegen.evaluation.samples import Ruler, raw_features
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -251,7 +252,7 @@ def test_only_the_cross_covariance_depends_on_the_plan():
 
 @pytest.mark.equation("measure-w2-bound", tolerance="1e-9")
 def test_no_plan_beats_the_bound_and_the_map_reaches_it():
-    """Take many joint covariances and many A: 2 tr C stays below; with the A of the map and its plan it is reached."""
+    """Take many joint covariances and many M: 2 tr C stays below; with the M of the map and its plan it is reached."""
     for seed in range(40):
         joint = covariance(200 + seed, 6)
         V1, V2, C = joint[:3, :3], joint[3:, 3:], joint[:3, 3:]
@@ -264,7 +265,7 @@ def test_no_plan_beats_the_bound_and_the_map_reaches_it():
 
 @pytest.mark.equation("measure-map", tolerance="1e-9")
 def test_the_map_is_symmetric_positive_and_lands_on_the_other_covariance():
-    """Check A S1 A = S2, symmetry and eigenvalues; and that the Cholesky map, which lands there too, costs more."""
+    """Check M S1 M = S2, symmetry and eigenvalues; and that the Cholesky map, which lands there too, costs more."""
     A = transport_map(S1, S2)
     assert_close(A, A.T, rtol=1e-9, atol=1e-9)
     assert torch.linalg.eigvalsh(A).min() > 0
@@ -279,7 +280,7 @@ def test_the_map_is_symmetric_positive_and_lands_on_the_other_covariance():
 
 @pytest.mark.equation("measure-frechet", tolerance="1e-6; 4 standard errors, below 1 %")
 def test_the_closed_form_is_the_cost_of_the_map_and_what_torchmetrics_gives():
-    """Move draws by m2 + A (r - m1), average the cost, and compare; the same from features against torchmetrics."""
+    """Move draws by m2 + M (r - m1), average the cost, and compare; the same from features against torchmetrics."""
     exact = metrics.gaussian_frechet(M1, S1, M2, S2)
     R = root(S1)
     by_hand = (M1 - M2).square().sum() + (S1 + S2 - 2 * root(R @ S2 @ R)).trace()
@@ -433,16 +434,18 @@ def mmd_of_points() -> float:
     return (kernel(r, r).mean() + kernel(g, g).mean() - 2 * kernel(r, g).mean()).item()
 
 
+def phi(x: Tensor) -> list[Tensor]:
+    """Return all products of 0, 1, 2 and 3 of the features, each weighted as the kernel weighs it."""
+    one = torch.ones(len(x), 1, dtype=torch.float64)
+    orders = [one, x, torch.einsum("na,nb->nab", x, x).flatten(1),
+              torch.einsum("na,nb,nc->nabc", x, x, x).flatten(1)]  # fmt: skip
+    weights = [1, 3 / 3, 3 / 9, 1 / 27]  # 3 features
+    return [math.sqrt(w) * o for w, o in zip(weights, orders)]
+
+
 @pytest.mark.equation("measure-mmd", "measure-kid-moments", tolerance="1e-10")
 def test_the_discrepancy_is_a_distance_of_means_of_products():
     """Write out all products of up to three features; compare the distance of means with kernels, and by order."""
-
-    def phi(x):
-        one = torch.ones(len(x), 1, dtype=torch.float64)
-        orders = [one, x, torch.einsum("na,nb->nab", x, x).flatten(1),
-                  torch.einsum("na,nb,nc->nabc", x, x, x).flatten(1)]  # fmt: skip
-        weights = [1, 3 / 3, 3 / 9, 1 / 27]  # 3 features
-        return [math.sqrt(w) * o for w, o in zip(weights, orders)]
 
     whole = torch.cat(phi(POINTS_R), 1)
     assert_close(whole @ whole.T, kernel(POINTS_R, POINTS_R), **EXACT)
@@ -474,6 +477,8 @@ def test_the_estimator_is_unbiased_and_all_pairs_are_not_by_enumeration():
     rr, gg = kernel(r_all, r_all), kernel(g_all, g_all)
     true = (rr.mean() + gg.mean() - 2 * kernel(r_all, g_all).mean()).item()
     bias = ((rr.diagonal().mean() - rr.mean()) / 2 + (gg.diagonal().mean() - gg.mean()) / 3).item()
+    spreads = [torch.cov(torch.cat(phi(x), 1).T, correction=0).trace() for x in (r_all, g_all)]
+    assert bias == pytest.approx((spreads[0] / 2 + spreads[1] / 3).item(), abs=1e-9)
     unbiased, everything = [], []
     for i in itertools.product(range(4), repeat=2):
         for j in itertools.product(range(3), repeat=3):
@@ -489,6 +494,61 @@ def test_an_unbiased_estimate_of_zero_is_often_negative():
     found = tensor([metrics.kernel_distance(*normal(2, 20, 3, seed=seed)) for seed in range(300)])
     assert abs(found.mean().item()) < 4 * metrics.standard_error(found)
     assert 0.3 < (found < 0).double().mean() < 0.8
+
+
+@pytest.mark.equation("measure-scale", tolerance="1e-9")
+@pytest.mark.parametrize("a", [0.2, 3.0])
+def test_each_order_of_moments_grows_by_a_power_of_its_own(a):
+    """Scale all features by a: d_F^2 grows by a^2 whatever the shift; MMD^2 is a sum of three powers."""
+    r, g = POINTS_R, POINTS_G
+    whole = metrics.frechet_distance(r, g)
+    assert metrics.frechet_distance(a * r + 2, a * g + 2) == pytest.approx(a**2 * whole, rel=1e-9)
+    first, second, third = ((x.mean(0) - y.mean(0)).square().sum() for x, y in zip(phi(r)[1:], phi(g)[1:]))
+    predicted = (a**2 * first + a**4 * second + a**6 * third).item()
+    scaled = kernel(a * r, a * r).mean() + kernel(a * g, a * g).mean() - 2 * kernel(a * r, a * g).mean()
+    assert scaled.item() == pytest.approx(predicted, rel=1e-9)
+    assert abs(predicted / (a**2 * mmd_of_points()) - 1) > 0.1  # no one power of a does it
+    moved = kernel(r + 2, r + 2).mean() + kernel(g + 2, g + 2).mean() - 2 * kernel(r + 2, g + 2).mean()
+    assert abs(moved.item() / mmd_of_points() - 1) > 0.1
+
+
+class Layer(torch.nn.Module):
+    """A feature network that gives its pixels, in a unit and from a zero of its own."""
+
+    def __init__(self, a: float, b: float) -> None:
+        super().__init__()
+        self.anchor = torch.nn.Parameter(torch.zeros(1))  # tells where the network is
+        self.a, self.b = a, b
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.a * x.double().flatten(1) + self.b
+
+
+@pytest.mark.equation("measure-ruler", tolerance="1e-6")
+def test_by_the_ruler_the_unit_of_the_network_does_not_matter():
+    """Measure with two networks whose features differ by a f + b: equal distances, training set of trace F."""
+    levels = torch.Generator().manual_seed(30)
+    train, fake = (
+        torch.randint(low, 256, (80, 1, 2, 3), dtype=torch.uint8, generator=levels) for low in (0, 60)
+    )
+    found = []
+    for a, b in ((1.0, 0.0), (7.0, -3.0)):
+        raw = raw_features(Layer(a, b), train)
+        ruler = Ruler(Layer(a, b), raw.mean(0), raw.var(0).mean().sqrt())
+        r, g = ruler.features(train), ruler.features(fake)
+        assert_close(r.mean(0), torch.zeros(6, dtype=torch.float64), rtol=0, atol=1e-6)
+        assert torch.cov(r.T).trace().item() == pytest.approx(6, abs=1e-6)
+        one_image = torch.zeros_like(g)
+        assert metrics.frechet_distance(r, one_image) == pytest.approx(6, abs=1e-6)
+        found.append([metrics.frechet_distance(r, g), metrics.kernel_distance(r, g),
+                      *metrics.precision_recall(r, g), metrics.coverage(r, g)])  # fmt: skip
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+    assert found[0][2:] == pytest.approx(
+        [
+            *metrics.precision_recall(raw, raw_features(Layer(a, b), fake)),
+            metrics.coverage(raw, raw_features(Layer(a, b), fake)),
+        ]
+    )
 
 
 # ---- precision, recall, density, coverage ----------------------------------------------------------------------

@@ -131,13 +131,13 @@ def test_code_of_88_columns_fits_a_desktop_window(site_address, open_page):
     assert page.locator("div.cell_input pre").first.evaluate(spare) >= 0
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in pages() if 'class="math notranslate' in (SITE / p).read_text("utf-8")]
-)
+@pytest.mark.parametrize("path", pages())
 def test_every_numbered_equation_fits_a_desktop_window(path, site_address, open_page):
     """None is cut off at its right end; on a phone the wide ones scroll in their box."""
+    if 'class="math notranslate' not in (SITE / path).read_text("utf-8"):
+        return  # a page without equations
     page, _ = open_page(f"{site_address}{path}", width=1280)
-    page.wait_for_function("() => document.querySelectorAll('div.math mjx-container mjx-math').length > 0")
+    page.wait_for_function("() => document.querySelector('div.math mjx-container mjx-math')")
     page.wait_for_timeout(1000)  # the fonts change widths once more
     cut = """() => [...document.querySelectorAll("div.math mjx-container")]
       .filter(box => box.scrollWidth > box.clientWidth + 1)

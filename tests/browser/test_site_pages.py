@@ -134,7 +134,7 @@ def test_code_of_88_columns_fits_a_desktop_window(site_address, open_page):
 @pytest.mark.parametrize("path", pages())
 def test_every_numbered_equation_fits_a_desktop_window(path, site_address, open_page):
     """None is cut off at its right end; on a phone the wide ones scroll in their box."""
-    if 'class="math notranslate' not in (SITE / path).read_text("utf-8"):
+    if '<div class="math notranslate' not in (SITE / path).read_text("utf-8"):
         return  # a page without equations
     page, _ = open_page(f"{site_address}{path}", width=1280)
     page.wait_for_function("() => document.querySelector('div.math mjx-container mjx-math')")

@@ -18,6 +18,7 @@ from imagegen.images import to_float, to_unit
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "book/results"
+NBSP = "\N{NO-BREAK SPACE}"
 AGAIN = "run `imagegen evaluate --all`"
 
 
@@ -224,7 +225,7 @@ def test_samples_stand_in_one_table_a_feature_network_the_floor_first():
         "real against real", "auto, z ~ N(0, I)", "auto, z from a Gaussian fitted to the codes", "vae",
         "vae, reconstructions",
     ]  # fmt: skip
-    assert [row[1] for row in rows] == [f"{v} ± 0.25" for v in ("0.75", "300", "50.5", "116", "20")]
+    assert [row[1] for row in rows] == [f"{v} ±{NBSP}0.25" for v in ("0.75", "300", "50.5", "116", "20")]
     assert [row[3] for row in rows] == ["0.875", "0.25", "–", "0.8125", "–"]
     stale = planted_result("old", "vae", {"fd_x": 5.0}, features="0b")
     assert len(shown("samples", [*results, stale])) == 2  # another ruler, another table
@@ -258,8 +259,10 @@ def test_the_other_views_show_what_they_are_named_for():
 def test_a_figure_carries_its_spread_and_a_role_can_quote_any_number_of_it():
     entry = {"value": 115.996, "std": 0.4172, "unit": "nats", "n": 10_000, "floor": 2.2279, "detail": "x"}
     results = [{"name": "vae", "metrics": {"fd_fashion": entry}}]
-    assert results_page.figure(entry) == "116.0 ± 0.42 nats"
-    assert results_page.figure(entry | {"stderr": 1.5}) == "116.0 ± 1.5 nats"  # the larger
+    assert results_page.figure(entry) == f"116.0 ±{NBSP}0.42 nats"
+    assert results_page.figure(entry | {"stderr": 1.5}) == f"116.0 ±{NBSP}1.5 nats"  # the larger
+    small = {"value": -0.00051624, "std": 0.000123, "unit": ""}
+    assert results_page.figure(small) == f"−0.00052 ±{NBSP}0.00012"  # no digit beyond the spread's
     assert results_page.figure(None) == "–"
     assert [results_page.rounded(v) for v in (0.0, 0.00042, 0.996, 12.34, 1234.5)] == [
         "0", "0.00042", "1.00", "12", "1,200",

@@ -83,6 +83,7 @@ def duration(seconds: float) -> str:
 def figure(entry: dict | str | None, unit: bool = True) -> str:
     """Return a measured value with its standard deviation or error, whichever is larger, and its unit.
 
+    No digit stands beyond those of the spread, and a line may break before the ± but not behind it.
     Words stay as they are; a dash stands where there is nothing.
     """
     if entry is None or isinstance(entry, str):
@@ -90,7 +91,11 @@ def figure(entry: dict | str | None, unit: bool = True) -> str:
     text = number(entry["value"])
     spreads = [entry[key] for key in ("std", "stderr") if key in entry]
     if spreads:
-        text += f" ± {rounded(max(spreads))}"
+        spread = rounded(max(spreads))
+        digits = len(spread.partition(".")[2])
+        if "e" not in text + spread and len(text.partition(".")[2]) > digits:
+            text = f"{entry['value']:.{digits}f}".replace("-", "−")
+        text += f" ±\N{NO-BREAK SPACE}{spread}"
     return f"{text} {entry.get('unit', '')}".strip() if unit else text
 
 

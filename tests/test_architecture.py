@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "imagegen"
 LONGEST_MODULE = 350
 
-FAMILIES = {"vae", "classifier", "decoder"}
+FAMILIES = {"vae", "vq", "prior", "classifier", "decoder"}
 BELOW_RECIPES = {"images", "data", "layers", "objectives", "training", "pretrained", "metrics"} | FAMILIES
 
 # module: the modules of the package that it may import. A new module enters this table first.
@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"images"},
     "layers": set(),
     "vae": {"layers"},
+    "vq": {"layers"},
     "classifier": {"layers"},
     "decoder": {"layers"},
     "objectives": set(),

@@ -218,6 +218,46 @@ def normalised_importance_weights(log_weights: Tensor) -> Tensor:
     return torch.softmax(log_weights, dim=0)
 
 
+# ---- discrete codes --------------------------------------------------------------------------------------------
+
+
+def codebook_loss(z: Tensor, nearest: Tensor) -> Tensor:
+    """Return |sg(z) - e|^2 summed over an image's codes: it draws the codebook vectors e to the encoder's z.
+
+    Args: z, nearest: (B, D, h, w), the encoder's output and the codebook vectors it was replaced by.
+    Returns: (B,); its gradient reaches `nearest` alone. It is a Gaussian's NLL at variance 1/2, but for a constant.
+    Raises: ValueError: the shapes differ.
+    Source: van den Oord et al. 2017, arXiv:1711.00937, equation 3, second term.
+    """
+    return commitment_loss(nearest, z)
+
+
+def commitment_loss(z: Tensor, nearest: Tensor) -> Tensor:
+    """Return |z - sg(e)|^2 summed over an image's codes: it keeps the encoder near the codes it has chosen.
+
+    This is the term that beta weighs. Args, returns and errors: as `codebook_loss`, with the gradient to z alone.
+    Source: van den Oord et al. 2017, arXiv:1711.00937, equation 3, third term.
+    """
+    _same_shape(z=z, nearest=nearest)
+    return (z - nearest.detach()).square().flatten(1).sum(1)
+
+
+def code_nll(logits: Tensor, indices: Tensor) -> Tensor:
+    """Return -log Pr(indices), summed over an image's grid of codes.
+
+    Args: logits: (B, K, ...): the codes are dimension 1. indices: (B, ...) int64, in 0 .. K - 1.
+    Returns: (B,) nats, >= 0: a code length.
+    Raises: ValueError: the shapes do not fit. TypeError: the indices are not int64.
+    """
+    if indices.dtype != torch.int64:
+        raise TypeError(f"indices are {indices.dtype}, expected int64")
+    if indices.dim() < 2 or logits.dim() != indices.dim() + 1 or logits[:, 0].shape != indices.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} do not fit indices {tuple(indices.shape)}: expected (B, K, ...) and (B, ...)"
+        )
+    return cross_entropy(logits, indices, reduction="none").flatten(1).sum(1)
+
+
 def bits_per_dim(nats: Tensor | float, n_dims: int) -> Tensor | float:
     """Return nats an image as bits a dimension: nats / (n_dims log 2).
 

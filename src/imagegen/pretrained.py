@@ -16,8 +16,10 @@ from torch import nn
 
 from imagegen.classifier import Classifier, ClassifierConfig
 from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
+from imagegen.prior import Prior, PriorConfig
 from imagegen.training import write_atomic
 from imagegen.vae import VAE, Autoencoder, VAEConfig
+from imagegen.vq import VQVAE, VQVAEConfig
 
 FOLDER = Path(__file__).parent / "pretrained"
 LICENCE = "Apache-2.0"
@@ -26,6 +28,8 @@ FAMILIES: dict[str, tuple[type, type[nn.Module]]] = {
     "autoencoder": (VAEConfig, Autoencoder),
     "classifier": (ClassifierConfig, Classifier),
     "decoder": (AttributeDecoderConfig, AttributeDecoder),
+    "vqvae": (VQVAEConfig, VQVAE),
+    "prior": (PriorConfig, Prior),
 }
 
 

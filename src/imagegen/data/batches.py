@@ -10,20 +10,21 @@ from imagegen.images import to_float
 
 
 class Batch(NamedTuple):
-    """Images in use: float32 (B, C, H, W) in [-1, 1]; labels int64 (B,), or (B, A) of A attributes, or None."""
+    """Images in use, float32 (B, C, H, W) in [-1, 1], or codes int64 (B, h, w); labels int64 (B,), (B, A), or None."""
 
     x: Tensor
     labels: Tensor | None
 
 
 class Batches:
-    """Shuffled batches from one uint8 tensor in memory; batch `step` is a pure function of (seed, step).
+    """Shuffled batches from one tensor in memory; batch `step` is a pure function of (seed, step).
 
     So a training that was killed goes on with the batches it would have seen. Each epoch is a new
     permutation; the last images of an epoch that fill no batch are left out. With several processes, each
     takes its slice of the same global batch of `batch_size` images.
 
-    Args: images: uint8 (N, C, H, W), kept on `device`. labels: (N,), (N, A) or None.
+    Args: images: uint8 (N, C, H, W), or codes int64 (N, h, w), given as they are; kept on `device`.
+        labels: (N,), (N, A) or None.
     Raises: ValueError: a batch larger than the data, one that the processes cannot share evenly, or images and labels
         of different number.
     """
@@ -56,7 +57,9 @@ class Batches:
         share = self.batch_size // self.world_size
         start = position * self.batch_size + self.rank * share
         chosen = self._order[start : start + share]
-        return Batch(to_float(self.images[chosen]), None if self.labels is None else self.labels[chosen])
+        x = self.images[chosen]
+        labels = None if self.labels is None else self.labels[chosen]
+        return Batch(x if x.dtype == torch.int64 else to_float(x), labels)
 
     def __iter__(self) -> Iterator[Batch]:
         step = 0

@@ -1,10 +1,11 @@
 """Measures of a model: tensors and functions in, numbers out. No model is named here.
 
-Three subjects, all of whose names are importable from here: `pixels` compares an image with its reconstruction,
-`likelihood` estimates log p(x) and what goes with it, `samples` and `neighbours` compare two sets of images by their
-features (N, F).
+Four subjects, all of whose names are importable from here: `pixels` compares an image with its reconstruction,
+`likelihood` estimates log p(x) and what goes with it, `codes` counts the use of a codebook, `samples` and `neighbours`
+compare two sets of images by their features (N, F).
 """
 
+from imagegen.metrics.codes import code_counts, codes_used, perplexity
 from imagegen.metrics.likelihood import active_units, importance_weighted_nll, standard_error
 from imagegen.metrics.neighbours import coverage, memorisation, nearest, precision_recall
 from imagegen.metrics.pixels import mse, psnr, ssim
@@ -12,6 +13,8 @@ from imagegen.metrics.samples import frechet_distance, gaussian_frechet, incepti
 
 __all__ = [
     "active_units",
+    "code_counts",
+    "codes_used",
     "coverage",
     "frechet_distance",
     "gaussian_frechet",
@@ -21,6 +24,7 @@ __all__ = [
     "memorisation",
     "mse",
     "nearest",
+    "perplexity",
     "precision_recall",
     "psnr",
     "ssim",

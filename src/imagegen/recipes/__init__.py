@@ -19,15 +19,20 @@ from imagegen.recipes.terms import (
     AttributeObjective,
     AutoencoderObjective,
     ClassifierObjective,
+    Objective,
+    PriorObjective,
     VAEObjective,
+    VQObjective,
+    codes_of,
     vae_terms,
+    vq_terms,
 )
 from imagegen.training import EMA, CheckpointError, NonFiniteLoss, Session, learning_rate, seed_of
 
 __all__ = [
-    "DATA", "RECIPES", "AttributeObjective", "AutoencoderObjective", "ClassifierObjective", "Job", "Recipe",
-    "RecipeError", "VAEObjective", "budget", "plan", "recipe_step", "train", "train_stale", "vae_terms",
-    "why_stale", "write_weights",
+    "DATA", "RECIPES", "AttributeObjective", "AutoencoderObjective", "ClassifierObjective", "Job", "Objective",
+    "PriorObjective", "Recipe", "RecipeError", "VAEObjective", "VQObjective", "budget", "codes_of", "plan",
+    "recipe_step", "required", "train", "train_stale", "vae_terms", "vq_terms", "why_stale", "write_weights",
 ]  # fmt: skip
 
 
@@ -114,6 +119,7 @@ def plan(name: str, *, speed: str | None = None, steps: int | None = None, devic
     folder = runs / (name if length == "full" else f"{name}-{length}")
     target = out or (pretrained.FOLDER if length == "full" and own else folder)
     identity = {"steps asked for": n_steps, "devices": devices, "precision": precision}
+    identity |= {f"weights of {key}": sha256 for key, sha256 in required(recipe, folder=target).items()}
     for key, value in recipe.config().items():
         identity |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
     kept = Session(folder.absolute(), identity, n_steps, **session)
@@ -139,6 +145,9 @@ def train(job: Job, *, restart: bool = False) -> dict[str, Any]:
     for leftover in job.session.folder.glob(".*.part"):  # of a process killed while it wrote
         leftover.unlink(missing_ok=True)
     job.session.saved()  # refuses before anything is started
+    for name, sha256 in required(job.recipe, folder=job.out).items():
+        if sha256 is None:
+            raise RecipeError(f"{job.recipe.name} stands on the weights of {name}: train that one first")
     DATA[job.recipe.data]("train")  # one process fetches; the others then find the files
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     fabric = Fabric(
@@ -171,7 +180,9 @@ def _work(fabric: Any, job: Job) -> int:
     model, optimizer = fabric.setup(bare, adam)
     train = DATA[recipe.data]("train")
     share = {"rank": fabric.global_rank, "world_size": fabric.world_size, "device": fabric.device}
-    batches = Batches(train.images, train.labels, batch_size=recipe.batch_size, seed=recipe.seed, **share)
+    models = {name: pretrained.load(name, folder=_home(name, job.out)) for name in recipe.objective.requires}
+    items = recipe.objective.prepared(train.images, models)
+    batches = Batches(items, train.labels, batch_size=recipe.batch_size, seed=recipe.seed, **share)
     return job.session.run(
         fabric,
         {"model": bare, "optimizer": optimizer, "ema": ema},
@@ -179,6 +190,22 @@ def _work(fabric: Any, job: Job) -> int:
         lambda index: (index, batches.at(index)),
         origin=pretrained.provenance(fabric.device),
     )
+
+
+def _home(name: str, folder: Path | str) -> Path | str:
+    """Return the folder where a required model is: the one given, if it is there, else the package's."""
+    return folder if name in pretrained.names(folder=folder) else pretrained.FOLDER
+
+
+def required(recipe: Recipe, *, folder: Path | str = pretrained.FOLDER) -> dict[str, str | None]:
+    """Return the SHA-256 of the weights that a recipe stands on, by name; None where they are missing."""
+    found: dict[str, str | None] = {}
+    for name in recipe.objective.requires:
+        home = _home(name, folder)
+        found[name] = (
+            pretrained.card(name, folder=home)["sha256"] if name in pretrained.names(folder=home) else None
+        )
+    return found
 
 
 def write_weights(job: Job) -> dict[str, Any]:
@@ -201,6 +228,7 @@ def write_weights(job: Job) -> dict[str, Any]:
     last = state["history"][-1]
     described = {
         "name": recipe.name, "recipe": recipe.config(), "config_hash": recipe.config_hash(),
+        "requires": required(recipe, folder=job.out),
         "seed": recipe.seed, "budget": reached, "steps": step, "images_seen": step * recipe.batch_size,
         **origin, "devices": job.devices, "precision": job.precision,
         "seconds": round(state["seconds"], 1), "cpu_seconds": round(state["cpu_seconds"], 1),
@@ -221,6 +249,9 @@ def why_stale(recipe: Recipe, *, folder: Path | str = pretrained.FOLDER) -> str 
     differing = [key for key in now if then.get(key) != now[key]]
     if differing or card.get("config_hash") != recipe.config_hash():
         return "the card's recipe differs in " + (", ".join(differing) or "its fields")
+    for name, sha256 in required(recipe, folder=folder).items():
+        if card.get("requires", {}).get(name) != sha256:
+            return f"it stands on other weights of {name} than those that are there"
     if card.get("budget") != "full":
         return f"trained for {card.get('steps')} of {recipe.n_steps} steps"
     return None

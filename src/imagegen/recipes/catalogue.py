@@ -12,14 +12,17 @@ from torch import nn
 from imagegen import data
 from imagegen.classifier import ClassifierConfig
 from imagegen.decoder import AttributeDecoderConfig
+from imagegen.prior import PriorConfig
 from imagegen.recipes.terms import (
     AttributeObjective,
     AutoencoderObjective,
     ClassifierObjective,
     Objective,
     VAEObjective,
+    VQObjective,
 )
 from imagegen.vae import VAEConfig
+from imagegen.vq import VQVAEConfig
 
 DATA: dict[str, Callable[[str], data.ImageSet | data.AvatarSet]] = {
     "fashion-mnist": data.fashion_mnist,
@@ -37,7 +40,7 @@ class Recipe:
     """
 
     name: str
-    model: VAEConfig | ClassifierConfig | AttributeDecoderConfig
+    model: VAEConfig | ClassifierConfig | AttributeDecoderConfig | VQVAEConfig | PriorConfig
     objective: Objective = VAEObjective()
     data: str = "fashion-mnist"
     batch_size: int = 128
@@ -137,6 +140,32 @@ RECIPES: dict[str, Recipe] = {
             n_steps=8_000,
             value=1.0,
             cpu_minutes=8.0,
+        ),
+        Recipe(
+            "vqvae-fashion",
+            VQVAEConfig(),
+            VQObjective(),
+            n_steps=6_000,
+            lr=2e-3,
+            weight_decay=0.0,
+            clip=1000.0,
+            value=2.6,
+            cpu_minutes=11.0,
+            gpu_minutes=1.5,
+        ),
+        Recipe(
+            "vqvae-avatars",
+            VQVAEConfig(image_shape=(3, 64, 64), widths=(24, 48, 96), hidden=48),
+            VQObjective(),
+            data="avatars",
+            batch_size=64,
+            n_steps=5_000,
+            lr=2e-3,
+            weight_decay=0.0,
+            clip=3000.0,
+            value=2.5,
+            cpu_minutes=20.0,
+            gpu_minutes=2.0,
         ),
     )
 }

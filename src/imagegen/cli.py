@@ -15,6 +15,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from imagegen import data, evaluation, pretrained, recipes, training
 from imagegen.decoder import WITHHELD, AttributeDecoder
 from imagegen.images import from_unit, to_uint8
+from imagegen.prior import Prior
 from imagegen.vae import VAE, Autoencoder
 
 USER_ERRORS = (
@@ -95,17 +96,26 @@ def _parser() -> argparse.ArgumentParser:
     add("--quiet", action="store_true", help="no progress bar")
     measure.set_defaults(run=_evaluate)
 
-    draw = commands.add_parser("sample", help="draw images from a VAE into an .npz file")
+    draw = commands.add_parser(
+        "sample", help="draw images from a VAE or a prior over codes into an .npz file"
+    )
     add = draw.add_argument
     add("name", metavar="NAME")
     add("-n", type=int, default=64, metavar="N", help="how many (default: 64)")
-    add("--seed", type=int, default=0, metavar="S", help="of z ~ N(0, I) (default: 0)")
+    add("--seed", type=int, default=0, metavar="S", help="of z ~ N(0, I), or of the codes (default: 0)")
+    add("--label", type=int, nargs="+", metavar="L",
+        help="a prior's labels, one an attribute, -1 for any (default: all -1)")  # fmt: skip
+    add(
+        "--temperature", type=float, metavar="T", help="of a prior; below 1 prefers likely codes (default: 1)"
+    )
+    add("--top-p", type=float, metavar="P",
+        help="draw a prior's codes from the likeliest with this share (default: 1)")  # fmt: skip
     add(
         "-o",
         "--output",
         required=True,
         metavar="FILE",
-        help="array `images`: uint8 (N, C, H, W), the mean of p(x | z)",
+        help="array `images`: uint8 (N, C, H, W), the mean of p(x | z) or p(x | codes)",
     )
     draw.set_defaults(run=_sample)
 
@@ -227,11 +237,26 @@ def _sample(args: argparse.Namespace) -> int:
     if args.n < 1:
         raise recipes.RecipeError(f"-n is {args.n}; expected at least 1")
     model = pretrained.load(args.name, folder=args.weights)
-    if not isinstance(model, VAE):
+    generator = torch.Generator().manual_seed(args.seed)
+    options = {"temperature": args.temperature, "top_p": args.top_p}
+    options = {key: value for key, value in options.items() if value is not None}
+    if isinstance(model, Prior):
+        labels = None if args.label is None else torch.tensor(args.label).expand(args.n, -1)
+        try:
+            code = evaluation.sampled_codes(model, args.n, generator, labels=labels, **options)
+        except ValueError as error:
+            raise recipes.RecipeError(f"cannot sample {args.name}: {error}") from error
+        model = evaluation.tokeniser_of(args.name, folder=args.weights)
+    elif isinstance(model, VAE):
+        if options or args.label is not None:
+            raise recipes.RecipeError(
+                f"{args.name} has no codes: --label, --temperature and --top-p are a prior's"
+            )
+        code = torch.randn(args.n, model.config.latent_dim, generator=generator)
+    else:
         family = pretrained.card(args.name, folder=args.weights)["family"]
         raise recipes.RecipeError(f"{args.name} is of the family {family}, which has no prior to sample from")
-    z = torch.randn(args.n, model.config.latent_dim, generator=torch.Generator().manual_seed(args.seed))
-    images = torch.cat([to_uint8(from_unit(torch.sigmoid(model.decode(part)))) for part in z.split(256)])
+    images = torch.cat([to_uint8(from_unit(torch.sigmoid(model.decode(part)))) for part in code.split(256)])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, images=images.numpy())
     training.write_atomic(args.output, buffer.getbuffer())

@@ -1,10 +1,11 @@
 // The front end of the explorers: one ES module, two hosts.
 //  * A live kernel (Jupyter, Colab, VS Code): anywidget imports this file and calls default.render(); the pixels
 //    are computed by PyTorch and come over the comm.
-//  * A plain web page: the page loads this file as <script type="module">; it upgrades <latent-map src="NAME">,
-//    <image-explorer src="NAME"> and <attribute-explorer src="NAME">, and the networks run in the page (ONNX Runtime,
-//    WebAssembly, one thread). Runtime and networks are fetched on the reader's first move: most readers only read.
-// Both hosts hand the same `meta` and a `backend` with decode(values) and encode(x) to the same mount functions.
+//  * A plain web page: the page loads this file as <script type="module">; it upgrades <latent-map src="NAME"> and the
+//    other tags in `mounts`, and the networks run in the page (ONNX Runtime, WebAssembly, one thread). Runtime and
+//    networks are fetched on the reader's first move: most readers only read.
+// Both hosts hand the same `meta` and a `backend` with decode(values), encode(x) and prior(codes, labels, place) to the
+// same mount functions.
 // Images are Float32Array in C, H, W order: pixels in [0, 1], what an encoder takes in [-1, 1].
 
 // ---------------------------------------------------------------------------------------------------------- style
@@ -21,6 +22,7 @@ const STYLE = `
 .live.map { grid-template-columns: minmax(0, 1.35fr) minmax(0, 1fr); }
 .live.images { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr) minmax(0, 1.15fr); }
 .live.attributes { grid-template-columns: 258px minmax(0, 1fr); }
+.live.codes, .live.prior { grid-template-columns: minmax(0, 1fr) minmax(0, 1.1fr); }
 .wide { grid-column: 1 / -1; }
 .plate { position: relative; width: 100%; aspect-ratio: 1; border-radius: 8px; background: #000; overflow: hidden;
   border: 1px solid var(--line); }
@@ -41,6 +43,22 @@ const STYLE = `
 .cell { position: absolute; border: 2px solid #fff; box-shadow: 0 0 0 1.5px #d6006c; pointer-events: none; display: none; }
 .easel:focus-visible .cell { display: block; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+.board { cursor: pointer; user-select: none; -webkit-user-select: none; } .board.drag { touch-action: none; }
+.board .over { image-rendering: auto; pointer-events: none; }
+.palette { max-height: 20rem; overflow-y: auto; border: 1px solid var(--line); border-radius: 8px; background: #777; }
+.palette:has(:focus-visible) { outline: 3px solid var(--accent); outline-offset: 2px; }
+.sheet { position: relative; cursor: pointer; outline: none; }
+.sheet canvas { display: block; width: 100%; image-rendering: pixelated; }
+.sheet .mark { position: absolute; border: 2px solid #fff; outline: 2px solid #d6006c; box-shadow: inset 0 0 0 1px #000; pointer-events: none; }
+.odds { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .3rem .5rem; padding: 0; }
+.odds button { display: grid; grid-template-columns: 26px minmax(0, 1fr) auto; align-items: center; gap: .4rem; padding: 2px .4rem 2px 2px; text-align: left; }
+.odds canvas { width: 26px; height: 26px; border-radius: 4px; image-rendering: pixelated; }
+.odds .rod { height: 10px; border-radius: 3px; background: var(--accent); width: 0; min-width: 1px; }
+.odds .cut { opacity: .6; } .odds .cut .rod { background: var(--line); } .odds .share { font-variant-numeric: tabular-nums; font-size: .8rem; }
+.odds[aria-busy=true], .odds [aria-disabled=true] { opacity: .5; } [hidden] { display: none !important; }
+.slider.wider { grid-template-columns: 7rem minmax(0, 1fr) 3rem; }
+input[type=number] { font: inherit; color: inherit; width: 6.5rem; min-height: 28px; padding: .1rem .3rem; border: 1px solid var(--line); border-radius: 6px;
+  background: var(--pst-color-background, var(--jp-layout-color1, Canvas)); }
 .column { display: flex; flex-direction: column; gap: .5rem; min-width: 0; }
 .bar { display: flex; flex-wrap: wrap; gap: .4rem; align-items: center; }
 .slider { display: grid; grid-template-columns: 3.2rem minmax(0, 1fr) 3rem; align-items: center; gap: .5rem; min-height: 1.75rem; }
@@ -61,7 +79,7 @@ button[aria-pressed=true] { border-color: var(--accent); box-shadow: inset 0 0 0
 .strip { display: grid; grid-template-columns: repeat(12, minmax(0, 1fr)); gap: 6px; }
 .strip button { padding: 0; border-radius: 6px; aspect-ratio: 1; overflow: hidden; background: #000; min-height: 0; }
 .strip button[aria-checked=true] { border-color: var(--accent); box-shadow: 0 0 0 2px var(--accent); }
-.strip canvas { display: block; width: 100%; height: 100%; image-rendering: pixelated; }
+.strip canvas { display: block; width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated; }
 .menus { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .45rem .8rem; margin-bottom: .4rem; }
 .menu { display: flex; flex-direction: column; gap: .1rem; min-width: 0; }
 .menu label { font-size: .8rem; font-weight: 600; }
@@ -81,7 +99,7 @@ p { margin: 0; } .note { font-size: .85rem; min-height: 1.4em; } .note.error { f
   .live.map .atlas { grid-column: 1 / -1; order: 1; } .live.map .wide { order: 2; }
   .live.map .side { display: contents; }
   .live.images { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); } .live.images .side { grid-column: 1 / -1; }
-  .live.attributes { grid-template-columns: minmax(0, 1fr); } .told { min-height: 2.8em; }
+  .live.attributes, .live.codes, .live.prior { grid-template-columns: minmax(0, 1fr); } .palette { max-height: 15rem; } .told { min-height: 2.8em; }
   .strip { grid-template-columns: repeat(8, minmax(0, 1fr)); gap: 4px; }
   .images .bar button { padding: .2rem .45rem; }
 }
@@ -110,41 +128,49 @@ const bytes = base64 => Uint8Array.from(atob(base64), c => c.charCodeAt(0));
 const pixelsOf = levels => Float32Array.from(levels, v => v / 255);
 
 // ------------------------------------------------------------------------------------------------- shared pieces
-/** Returns paint(pixels): draw C, H, W values in [0, 1] on the canvas, one value a cell. */
-function painter(canvas, [channels, height, width]) {
-  canvas.width = width;
-  canvas.height = height;
-  const context = canvas.getContext('2d'), image = context.createImageData(width, height), cells = height * width;
+/** Returns stamp(pixels, left, top): draw C, H, W values in [0, 1] on a canvas that is there, one value a cell. */
+function stamper(context, [channels, height, width]) {
+  const image = context.createImageData(width, height), cells = height * width;
   image.data.fill(255);
-  return pixels => {
+  return (pixels, left = 0, top = 0) => {
     for (let i = 0; i < cells; i++)
       for (let c = 0; c < 3; c++) image.data[4 * i + c] = pixels[(channels === 1 ? 0 : c) * cells + i] * 255; // clamps, rounds
-    context.putImageData(image, 0, 0);
+    context.putImageData(image, left, top);
   };
 }
 
+/** Returns paint(pixels): as `stamper`, on a canvas that gets the picture's size. */
+function painter(canvas, shape) {
+  [, canvas.height, canvas.width] = shape;
+  return stamper(canvas.getContext('2d'), shape);
+}
+
 /** Returns ask(event): run `work(event)`, never twice at once. What is asked meanwhile waits, and the latest wins:
- *  a slow network then lags by one picture, not by a queue of them. `busy` is told when it begins and ends. */
+ *  a slow network then lags by one picture, not by a queue of them. `busy` is told when it begins and ends. The promise
+ *  that `ask` returns is kept when nothing waits any more: true, or false where it failed. */
 function latestWins(work, failed, busy) {
-  let running = false, waiting = null;
-  return async event => {
-    waiting = { event };
-    if (running) return;
-    running = true;
+  let running = null, waiting = null;
+  async function run() {
     busy(true);
     try {
       while (waiting) {
-        const { event: now } = waiting;
+        const { event } = waiting;
         waiting = null;
-        await work(now);
+        await work(event);
       }
+      return true;
     } catch (error) {
       waiting = null;
       failed(error);
+      return false;
     } finally {
-      running = false;
+      running = null;
       busy(false);
     }
+  }
+  return event => {
+    waiting = { event };
+    return running ??= run();
   };
 }
 
@@ -169,6 +195,130 @@ function latentSlider(dimension, limit, hint, moved) {
   };
 }
 
+/** A button that is on or off; apply(on) is called at once, and with `then()` at each press. */
+function toggle(label, on, apply, then = () => {}) {
+  const button = h('button', { type: 'button' }, label);
+  const set = value => { on = value; button.setAttribute('aria-pressed', on); apply(on); };
+  button.addEventListener('click', () => { set(!on); then(); });
+  set(on);
+  return button;
+}
+
+/** A labelled native slider; `text` is what it says of a value. Returns its row and its value. */
+function slider(label, { value, ...range }, text, moved) {
+  const id = `explorer-${++count}`, output = h('output', { for: id });
+  const input = h('input', { type: 'range', id, ...range });
+  const show = () => { output.textContent = text(Number(input.value)); input.setAttribute('aria-valuetext', output.textContent); };
+  input.value = value;
+  input.addEventListener('input', event => { show(); moved(Number(input.value), event); });
+  show();
+  return { row: h('div', { class: 'slider wider' }, h('label', { for: id }, label), h('div', { class: 'track' }, input), output), value: () => Number(input.value) };
+}
+
+/** Pictures to choose from, {alt, pixels}: one stop of the Tab key, arrows within, as in a group of radio buttons.
+ *  check(null) marks none of them: the last one stays the stop of the Tab key. */
+function pictureStrip(label, pictures, shape, pick) {
+  const strip = h('div', { class: 'strip wide', role: 'radiogroup', 'aria-label': label });
+  const choices = pictures.map(({ alt, pixels }, i) => {
+    const canvas = h('canvas', { 'aria-hidden': 'true' });
+    painter(canvas, shape)(pixelsOf(bytes(pixels)));
+    return h('button', { type: 'button', role: 'radio', 'aria-label': alt, title: alt, onclick: event => choose(i, event) }, canvas);
+  });
+  strip.append(...choices);
+  strip.addEventListener('keydown', event => {
+    const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key], n = choices.length;
+    if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    const next = (choices.findIndex(c => c.tabIndex === 0) + step + n) % n;
+    choices[next].focus();
+    choose(next, event);
+  });
+  function check(chosen) {
+    choices.forEach((choice, i) => {
+      choice.setAttribute('aria-checked', i === chosen);
+      if (chosen !== null) choice.tabIndex = i === chosen ? 0 : -1;
+    });
+  }
+  function choose(i, event) {
+    check(i);
+    pick(i, event);
+  }
+  check(0);
+  return { strip, check };
+}
+
+const WITHHELD = -1;
+/** A menu for each attribute {name, values}, with “any” for a withheld one. */
+function attributeMenus(attributes, chosen) {
+  const selects = attributes.map(({ name, values }, a) => {
+    const id = `explorer-${++count}`;
+    const select = h('select', { id }, h('option', { value: WITHHELD }, 'any'), ...values.map((value, k) => h('option', { value: k }, value)));
+    select.addEventListener('change', event => chosen(a, Number(select.value), event));
+    return { select, row: h('div', { class: 'menu' }, h('label', { for: id }, name), select) };
+  });
+  return {
+    menus: h('div', { class: 'menus' }, ...selects.map(s => s.row)),
+    show: labels => selects.forEach(({ select, row }, a) => {
+      select.value = labels[a];
+      row.classList.toggle('withheld', labels[a] === WITHHELD);
+    }),
+  };
+}
+
+/** Cells in rows of a node, one of them at hand. Arrows move it, Home and End go to the first and the last; with
+ *  `drag`, the pointer is followed while it is down, and a region stretches from where it went down; Shift and arrows
+ *  do the same. moved(event): the cell or the region is another one, or was pointed at; pressed(event): Enter or Space. */
+function cellCursor(node, { rows, columns, total = rows * columns, drag = false, moved, pressed = () => {} }) {
+  const at = { row: 0, column: 0, fromRow: 0, fromColumn: 0 };
+  const place = () => at.row * columns + at.column;
+  const region = () => ({
+    top: Math.min(at.row, at.fromRow), left: Math.min(at.column, at.fromColumn),
+    high: Math.abs(at.row - at.fromRow) + 1, wide: Math.abs(at.column - at.fromColumn) + 1,
+  });
+  function go(row, column, stretch = false) {
+    at.row = clamp(row, 0, rows - 1);
+    at.column = clamp(column, 0, columns - 1);
+    if (place() >= total) [at.row, at.column] = [Math.floor((total - 1) / columns), (total - 1) % columns];
+    if (!stretch) [at.fromRow, at.fromColumn] = [at.row, at.column];
+  }
+  const put = i => go(Math.floor(i / columns), i % columns);
+  function point(event, stretch) {
+    const box = node.getBoundingClientRect();
+    go(Math.floor(((event.clientY - box.top) / box.height) * rows), Math.floor(((event.clientX - box.left) / box.width) * columns), stretch);
+  }
+  if (drag) {
+    node.addEventListener('pointerdown', event => {
+      if (event.button !== 0) return;
+      event.preventDefault();
+      node.setPointerCapture(event.pointerId);
+      node.focus({ focusVisible: false, preventScroll: true });
+      point(event, event.shiftKey);
+      moved(event);
+    });
+    node.addEventListener('pointermove', event => {
+      if (!node.hasPointerCapture(event.pointerId)) return;
+      const before = place();
+      point(event, true);
+      if (place() !== before) moved(event);
+    });
+  } else {
+    node.addEventListener('click', event => { // not on touch: the finger may be scrolling
+      point(event);
+      moved(event);
+    });
+  }
+  node.addEventListener('keydown', event => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    if (move) go(at.row + move[0], at.column + move[1], drag && event.shiftKey);
+    else if (event.key === 'Home' || event.key === 'End') put(event.key === 'Home' ? 0 : total - 1);
+    else if (event.key !== 'Enter' && event.key !== ' ') return;
+    event.preventDefault();
+    (move || event.key === 'Home' || event.key === 'End' ? moved : pressed)(event);
+  });
+  return { place, put, region };
+}
+
 /** The frame of an explorer: shadow root, status line, keys kept from the host. Returns its parts. */
 function frame(element, kind, note) {
   const root = element.shadowRoot ?? element.attachShadow({ mode: 'open' });
@@ -179,7 +329,7 @@ function frame(element, kind, note) {
   // that a control handles stop here; JupyterLab listens before us, and this attribute is how it is told.
   element.setAttribute('data-lm-suppress-shortcuts', 'true');
   live.addEventListener('keydown', event => {
-    const typed = event.target.localName === 'select' && event.key.length === 1 && !(event.ctrlKey || event.metaKey || event.altKey);
+    const typed = /^(select|input)$/.test(event.target.localName) && event.key.length === 1 && !(event.ctrlKey || event.metaKey || event.altKey);
     if (typed || /^(Arrow|Home|End|Page|Enter| |Backspace|Delete)/.test(event.key)) event.stopPropagation();
   });
   const say = (text, isError = false) => {
@@ -249,18 +399,11 @@ export function mountLatentMap(element, meta, backend, background) {
   }
 
   const bar = h('div', { class: 'bar' });
-  const toggle = (label, on, apply) => {
-    const button = h('button', { type: 'button' }, label);
-    const set = value => { on = value; button.setAttribute('aria-pressed', on); apply(on); };
-    button.addEventListener('click', () => set(!on));
-    set(on);
-    bar.append(button);
-  };
-  if (points.length) toggle('Test images', true, on => { dots.style.display = on ? '' : 'none'; });
-  if (background) toggle('Decoded grid', !points.length, on => {
+  if (points.length) bar.append(toggle('Test images', true, on => { dots.style.display = on ? '' : 'none'; }));
+  if (background) bar.append(toggle('Decoded grid', !points.length, on => {
     pad.style.backgroundImage = on ? `url("${background}")` : '';
     dots.style.opacity = on ? 0.6 : 1; // the images should be seen between the dots
-  });
+  }));
   bar.append(h('button', { type: 'button', onclick: event => { z.fill(0); changed(event); } }, 'Centre'));
 
   ui.live.append(
@@ -327,31 +470,8 @@ export function mountImageExplorer(element, meta, backend) {
   let z = Float32Array.from(meta.start.z), encoded = z.slice(), logVar = Float32Array.from(meta.start.log_var);
   let stale = false; // the input has changed since it was encoded
 
-  // ---- the strip of test images: one stop of the Tab key, arrows within, as in a group of radio buttons
-  const strip = h('div', { class: 'strip wide', role: 'radiogroup', 'aria-label': 'Test images' });
-  const choices = meta.images.map((image, i) => {
-    const canvas = h('canvas', { 'aria-hidden': 'true' });
-    const button = h('button', { type: 'button', role: 'radio', 'aria-label': image.alt, title: image.alt, onclick: event => pick(i, event) }, canvas);
-    painter(canvas, shape)(pictures[i]);
-    return button;
-  });
-  strip.append(...choices);
-  strip.addEventListener('keydown', event => {
-    const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key], n = choices.length;
-    if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    const next = (choices.findIndex(c => c.tabIndex === 0) + step + n) % n;
-    choices[next].focus();
-    pick(next, event);
-  });
-  function check(chosen) { // none is checked once the image is edited; the last one stays the stop of the Tab key
-    choices.forEach((choice, i) => {
-      choice.setAttribute('aria-checked', i === chosen);
-      if (chosen !== null) choice.tabIndex = i === chosen ? 0 : -1;
-    });
-  }
+  const { strip, check } = pictureStrip('Test images', meta.images, shape, pick);
   function pick(i, event) {
-    check(i);
     input.set(pictures[i]);
     easel.setAttribute('aria-label', easelLabel(meta.images[i].alt));
     inputChanged(event);
@@ -495,7 +615,6 @@ export function mountImageExplorer(element, meta, backend) {
     stale = true;
     draw(event);
   }
-  check(0);
   paintSheet(input);
   paint(pixelsOf(bytes(meta.start.pixels)));
   show();
@@ -505,22 +624,17 @@ export function mountImageExplorer(element, meta, backend) {
 // --------------------------------------------------------------------------------------------- attribute explorer
 /** meta: {shape: [C, H, W], attributes: [{name, values}], faces: [[label, ...]] or null, start: {labels, pixels}}. */
 export function mountAttributeExplorer(element, meta, backend) {
-  const { shape, attributes, faces } = meta, WITHHELD = -1;
+  const { shape, attributes, faces } = meta;
   const ui = frame(element, 'attributes', backend.note('Choose from the menus; \u201cany\u201d withholds an attribute.'));
   let labels = [...meta.start.labels]; // what the network is told
   const face = [...labels]; // the last value of each attribute, also while it is withheld
 
   const out = h('canvas', { role: 'img' }), paint = painter(out, shape), told = h('p', { class: 'told' });
   const spoken = h('p', { class: 'spoken', 'aria-live': 'polite' });
-  const selects = attributes.map(({ name, values }, a) => {
-    const id = `explorer-${++count}`;
-    const select = h('select', { id }, h('option', { value: WITHHELD }, 'any'), ...values.map((value, k) => h('option', { value: k }, value)));
-    select.addEventListener('change', event => {
-      labels[a] = Number(select.value);
-      if (labels[a] !== WITHHELD) face[a] = labels[a];
-      changed(event, [a]);
-    });
-    return { select, row: h('div', { class: 'menu' }, h('label', { for: id }, name), select) };
+  const choice = attributeMenus(attributes, (a, value, event) => {
+    labels[a] = value;
+    if (value !== WITHHELD) face[a] = value;
+    changed(event, [a]);
   });
 
   const button = (label, next) => h('button', { type: 'button', onclick: event => { labels = next(); changed(event, labels.keys()); } }, label);
@@ -537,16 +651,13 @@ export function mountAttributeExplorer(element, meta, backend) {
     button('Give all', () => [...face]));
   ui.live.append(
     h('div', { class: 'column' }, h('div', { class: 'plate' }, out), told),
-    h('div', { class: 'column' }, h('div', { class: 'menus' }, ...selects.map(s => s.row)), bar),
+    h('div', { class: 'column' }, choice.menus, bar),
     spoken, ui.status);
 
   const worded = a => `${attributes[a].name} ${labels[a] === WITHHELD ? 'any' : attributes[a].values[labels[a]]}`;
   function show() {
     const withheld = attributes.filter((_, a) => labels[a] === WITHHELD).map(({ name }) => name), n = attributes.length;
-    selects.forEach(({ select, row }, a) => {
-      select.value = labels[a];
-      row.classList.toggle('withheld', labels[a] === WITHHELD);
-    });
+    choice.show(labels);
     out.setAttribute('aria-label', `Generated face: ${attributes.map((_, a) => worded(a)).join(', ')}`);
     told.textContent = !withheld.length ? `All ${n} attributes are given.`
       : withheld.length === n ? `All ${n} attributes are withheld: the average of all faces.`
@@ -580,8 +691,465 @@ function oneHot(labels, sizes) {
   return blocks;
 }
 
+// ------------------------------------------------------------------------------------------------ grids of codes
+/** A picture and, over it, its grid of codes: `pen` draws in cells, `outline` in pixels. */
+function codeBoard(shape, [rows, columns], attributes) {
+  const [, height, width] = shape, out = h('canvas', { 'aria-hidden': 'true' });
+  const over = h('canvas', { class: 'over', 'aria-hidden': 'true', width: 720, height: Math.round((720 * height) / width) });
+  const pen = over.getContext('2d'), x = over.width / columns, y = over.height / rows, dot = over.width / width;
+  function stroke(colours, thick, path) { // dark below bright, so that it is seen on any picture
+    colours.forEach((colour, i) => {
+      pen.strokeStyle = colour;
+      pen.lineWidth = i ? thick : 2 * thick;
+      pen.beginPath();
+      path();
+      pen.stroke();
+    });
+  }
+  return {
+    plate: h('div', { class: 'plate board', style: `aspect-ratio: ${width} / ${height}`, ...attributes }, out, over),
+    paint: painter(out, shape),
+    clear: () => pen.clearRect(0, 0, over.width, over.height),
+    lines: () => stroke(['#0006', '#fff9'], 1.2, () => {
+      for (let j = 1; j < columns; j++) { pen.moveTo(j * x, 0); pen.lineTo(j * x, over.height); }
+      for (let i = 1; i < rows; i++) { pen.moveTo(0, i * y); pen.lineTo(over.width, i * y); }
+    }),
+    box: ({ top, left, high, wide }, colour = '#fff') => stroke(['#000', colour], 5, () => pen.rect(left * x + 5, top * y + 5, wide * x - 10, high * y - 10)),
+    outline: mask => stroke(['#fff', '#d6006c'], 3, () => { // of the pixels in the mask
+      const is = (i, j) => i >= 0 && j >= 0 && i < height && j < width && mask[i * width + j] === 1;
+      for (let i = 0; i <= height; i++)
+        for (let j = 0; j <= width; j++) {
+          if (is(i, j) !== is(i - 1, j)) { pen.moveTo(j * dot, i * dot); pen.lineTo((j + 1) * dot, i * dot); }
+          if (is(i, j) !== is(i, j - 1)) { pen.moveTo(j * dot, i * dot); pen.lineTo(j * dot, (i + 1) * dot); }
+        }
+    }),
+    veil(from) { // grey, hatched: what has no code yet
+      pen.save();
+      pen.beginPath();
+      for (let k = from; k < rows * columns; k++) pen.rect((k % columns) * x, Math.floor(k / columns) * y, x, y);
+      pen.clip();
+      pen.fillStyle = '#808080b8';
+      pen.fillRect(0, 0, over.width, over.height);
+      pen.strokeStyle = '#ffffff3a';
+      pen.lineWidth = 4;
+      pen.beginPath();
+      for (let d = -over.height; d < over.width; d += 22) { pen.moveTo(d, over.height); pen.lineTo(d + over.height, 0); }
+      pen.stroke();
+      pen.restore();
+    },
+  };
+}
+
+/** The codebook, {codes, columns, order, patch: [C, h, w], patches}: small pictures of the codes, similar ones together. */
+function codebook(book) {
+  const [channels, high, wide] = book.patch, size = channels * high * wide, pictures = pixelsOf(bytes(book.patches));
+  const place = new Int32Array(book.codes), columns = book.columns, rows = Math.ceil(book.codes / columns);
+  book.order.forEach((code, i) => { place[code] = i; });
+  const picture = code => pictures.subarray(code * size, (code + 1) * size);
+
+  /** All codes on one canvas, one of them marked; chosen(code, event). */
+  function sheet(chosen) {
+    const width = columns * (wide + 1) + 1, height = rows * (high + 1) + 1;
+    const canvas = h('canvas', { 'aria-hidden': 'true', width, height });
+    const mark = h('div', { class: 'mark', style: `width: ${(100 * (wide + 1)) / width}%; height: ${(100 * (high + 1)) / height}%` });
+    const node = h('div', {
+      class: 'sheet', tabindex: 0, role: 'slider', 'aria-roledescription': 'codebook', 'aria-valuemin': 0, 'aria-valuemax': book.codes - 1,
+      'aria-label': `Codebook: ${book.codes} codes, similar ones side by side. Arrow keys put another code into the chosen cells.`,
+    }, canvas, mark);
+    const pane = h('div', { class: 'palette' }, node), stamp = stamper(canvas.getContext('2d'), book.patch);
+    book.order.forEach((code, i) => stamp(picture(code), 1 + (i % columns) * (wide + 1), 1 + Math.floor(i / columns) * (high + 1)));
+    const cursor = cellCursor(node, { rows, columns, total: book.codes, moved: event => chosen(book.order[cursor.place()], event) });
+    return {
+      pane,
+      show(code, text) {
+        const i = place[code], row = Math.floor(i / columns), unit = node.clientHeight / rows;
+        cursor.put(i);
+        mark.style.left = `${(100 * (0.5 + (i % columns) * (wide + 1))) / width}%`;
+        mark.style.top = `${(100 * (0.5 + row * (high + 1))) / height}%`;
+        node.setAttribute('aria-valuenow', i);
+        node.setAttribute('aria-valuetext', text);
+        pane.scrollTop = clamp(pane.scrollTop, (row + 1.5) * unit - pane.clientHeight, Math.max(0, (row - 0.5) * unit));
+      },
+    };
+  }
+  return { sheet, picture };
+}
+
+// -------------------------------------------------------------------------------------------------- code explorer
+/** meta: {shape, grid: [h, w], images: [{alt, pixels, codes}], book: see `codebook`, start: {pixels}}. */
+export function mountCodeExplorer(element, meta, backend) {
+  const { shape, grid, images, book } = meta, [rows, columns] = grid, cells = shape[1] * shape[2], cell = cells / (rows * columns);
+  const ui = frame(element, 'codes', backend.note('Choose a cell of the picture, then another code for it.'));
+  const own = images.map(image => Float32Array.from(image.codes)), uses = new Int32Array(book.codes);
+  for (const codes of own) for (const code of codes) uses[code]++;
+  let shown = 0, other = Math.min(1, images.length - 1), codes = own[0]; // an array of codes is never written to again
+  let edits = []; // what was before each edit, {codes, pixels, key}, the newest last
+  let painted = {}, changed = null, otherPainted = null, pasting = false, withLines = true, withOutline = true;
+
+  // ---- the picture and its grid
+  const board = codeBoard(shape, grid, {
+    class: 'plate board drag', tabindex: 0, role: 'slider', 'aria-roledescription': 'grid of codes', 'aria-valuemin': 1, 'aria-valuemax': rows * columns,
+  });
+  const cursor = cellCursor(board.plate, { rows, columns, drag: true, moved: show });
+  const told = h('p', { class: 'told' }), spoken = h('p', { class: 'spoken', 'aria-live': 'polite' });
+  const { strip } = pictureStrip('Images', images, shape, (i, event) => { shown = i; replace(own[i], event); });
+  const bar = h('div', { class: 'bar' },
+    toggle('Grid', true, on => { withLines = on; }, repaint), toggle('Outline changes', true, on => { withOutline = on; }, repaint),
+    h('button', { type: 'button', onclick: undo }, 'Undo'),
+    h('button', { type: 'button', onclick: event => replace(own[shown], event) }, 'Reset'));
+
+  // ---- what goes into the chosen cells: a code, or the codes that another image has there
+  const { sheet } = codebook(book);
+  const palette = sheet((code, event) => {
+    const next = codes.slice(), { top, left, high, wide } = cursor.region();
+    for (let i = top; i < top + high; i++) next.fill(code, i * columns + left, i * columns + left + wide);
+    edit(next, event, `${top} ${left} ${high} ${wide}`);
+  });
+  const caption = h('p', { class: 'name' });
+  const second = codeBoard(shape, grid, { role: 'img' });
+  const { strip: from, check: checkFrom } = pictureStrip('Image to copy from', images, shape, (i, event) => { other = i; show(); draw(event); });
+  const paste = h('button', { type: 'button', onclick: pasteRegion }, 'Paste region');
+  checkFrom(other);
+  const modes = [false, true].map(which => h('button', { type: 'button', onclick: event => mode(which, event) }, which ? 'Copy from another image' : 'Choose a code'));
+  const panels = [h('div', { class: 'column' }, caption, palette.pane), h('div', { class: 'column' }, from, second.plate, h('div', { class: 'bar' }, paste))];
+  ui.live.append(strip,
+    h('div', { class: 'column' }, board.plate, told, bar),
+    h('div', { class: 'column' }, h('div', { class: 'bar', role: 'group', 'aria-label': 'What goes into the chosen cells' }, ...modes), ...panels),
+    spoken, ui.status);
+
+  function mode(which, event) {
+    pasting = which;
+    modes.forEach((button, i) => button.setAttribute('aria-pressed', Boolean(i) === which));
+    panels.forEach((panel, i) => { panel.hidden = Boolean(i) !== which; });
+    show();
+    if (which && event) draw(event);
+  }
+  function edit(next, event, key) { // edits of the same cells in a row, as by held keys, are undone at once
+    if (!key || edits.at(-1)?.key !== key) edits.push({ codes, key, pixels: painted.codes === codes ? painted.pixels : null });
+    codes = next;
+    show();
+    draw(event);
+  }
+  function replace(next, event) { // another image, or the same anew
+    edits = [];
+    codes = next;
+    show();
+    draw(event);
+  }
+  function undo(event) {
+    if (!edits.length) return ui.say('There is nothing to undo.');
+    codes = edits.pop().codes;
+    show();
+    draw(event);
+  }
+  function pasteRegion(event) {
+    const next = codes.slice(), { top, left, high, wide } = cursor.region();
+    for (let i = top; i < top + high; i++) next.set(own[other].subarray(i * columns + left, i * columns + left + wide), i * columns + left);
+    edit(next, event);
+  }
+
+  const these = images.length === 1 ? 'this image' : `these ${images.length} images`;
+  const worth = code => `code ${code}, ${uses[code] ? `used ${uses[code] === 1 ? 'once' : `${uses[code]} times`}` : 'not used'} in ${these}`;
+  function show() {
+    const { top, left, high, wide } = cursor.region(), code = codes[cursor.place()];
+    const where = high * wide === 1 ? `Row ${top + 1}, column ${left + 1}: ${worth(code)}` : `${high} by ${wide} codes from row ${top + 1}, column ${left + 1} on`;
+    const replaced = codes.filter((k, i) => k !== own[shown][i]).length;
+    board.plate.setAttribute('aria-label', `Picture decoded from ${rows} by ${columns} codes: ${images[shown].alt}${replaced ? `, ${replaced} of its codes replaced` : ''}. `
+      + 'Arrow keys choose a cell, with Shift a region.');
+    board.plate.setAttribute('aria-valuenow', cursor.place() + 1);
+    board.plate.setAttribute('aria-valuetext', where);
+    second.plate.setAttribute('aria-label', `Decoded: ${images[other].alt}, the same region marked`);
+    const name = worth(code);
+    caption.textContent = name[0].toUpperCase() + name.slice(1);
+    palette.show(code, name);
+    told.textContent = `${where}.${effect()}`;
+    repaint();
+  }
+  function effect() { // what the last edit did to the picture that is shown
+    if (!changed || painted.codes !== codes) return '';
+    const n = changed.mask.reduce((a, b) => a + b, 0);
+    return ` ${n} of ${cells} pixels changed; the ${changed.codes === 1 ? 'replaced code stands' : `${changed.codes} replaced codes stand`} for ${changed.codes * cell}.`;
+  }
+  function repaint() {
+    board.clear();
+    if (withLines) board.lines();
+    if (withOutline && changed) board.outline(changed.mask);
+    board.box(cursor.region());
+    second.clear();
+    if (withLines) second.lines();
+    second.box(cursor.region());
+  }
+  const decode = async codes => checked(await backend.decode(codes, ui.say), shape);
+  const draw = latestWins(async event => {
+    const now = codes, last = edits.at(-1);
+    if (last && !last.pixels) last.pixels = await decode(last.codes);
+    const pixels = painted.codes === now ? painted.pixels : await decode(now);
+    if (pasting && otherPainted !== other) {
+      const image = other;
+      second.paint(await decode(own[image]));
+      otherPainted = image;
+    }
+    painted = { codes: now, pixels };
+    changed = last && { mask: differing(last.pixels, pixels, cells), codes: now.filter((k, i) => k !== last.codes[i]).length };
+    board.paint(pixels);
+    show();
+    spoken.textContent = effect() || 'As encoded.';
+    ui.say(backend.running);
+    ui.drawn(event, { codes: now, pixels, mask: changed?.mask ?? null });
+  }, ui.failed, ui.busy);
+  board.paint(pixelsOf(bytes(meta.start.pixels)));
+  cursor.put(Math.floor(rows / 2) * columns + Math.floor(columns / 2));
+  mode(false);
+}
+
+/** 1 where any channel differs by more than one of 256 levels. */
+function differing(a, b, cells) {
+  const mask = new Uint8Array(cells);
+  for (let i = 0; i < a.length; i++) if (Math.abs(a[i] - b[i]) > 1 / 255) mask[i % cells] = 1;
+  return mask;
+}
+
+// ------------------------------------------------------------------------------------------------- prior explorer
+/** What codes are drawn with: `tempered` probabilities, softmax(logits / temperature), and `drawn`, these without all
+ *  but the likeliest `kept` codes, as few as together hold topP. Temperature 0 keeps the likeliest alone. */
+export function odds(logits, temperature, topP) {
+  const top = logits.reduce((a, b) => Math.max(a, b), -Infinity), scale = temperature || 1;
+  const tempered = Float64Array.from(logits, v => Math.exp((v - top) / scale)), sum = tempered.reduce((a, b) => a + b, 0);
+  tempered.forEach((v, k) => { tempered[k] = v / sum; });
+  const order = [...tempered.keys()].sort((a, b) => tempered[b] - tempered[a] || a - b), drawn = new Float64Array(logits.length);
+  let held = 0, kept = 0;
+  for (const k of order) {
+    if (kept && (temperature === 0 || (topP < 1 && held >= topP))) break;
+    drawn[k] = tempered[k];
+    held += tempered[k];
+    kept++;
+  }
+  drawn.forEach((v, k) => { drawn[k] = v / held; });
+  return { tempered, drawn, order, kept };
+}
+
+/** A number in [0, 1) for each place of a seed, the same whenever it is asked for. Mixing: C. Wellons' triple32. */
+export function uniform(seed, place) {
+  let t = (Math.imul(seed, 0x9e3779b1) + place) >>> 0;
+  t = Math.imul(t ^ (t >>> 17), 0xed5ad4bb);
+  t = Math.imul(t ^ (t >>> 11), 0xac4c1b51);
+  t = Math.imul(t ^ (t >>> 15), 0x31848bab);
+  return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+}
+
+/** The code at which the summed probabilities exceed u. */
+export function drawCode(probabilities, u) {
+  let sum = 0, last = 0;
+  for (let k = 0; k < probabilities.length; k++) {
+    if (!probabilities[k]) continue;
+    last = k;
+    sum += probabilities[k];
+    if (u < sum) break;
+  }
+  return last;
+}
+
+const CANDIDATES = 8;
+const percent = p => (p >= 0.0995 ? (100 * p).toFixed(0) : (100 * p).toFixed(1)) + '\u00a0%';
+
+/** meta: {shape, grid: [h, w], attributes: [{name, values}], book: see `codebook`, fill: what the decoder gets where no
+ *  code is yet, examples: [{alt, pixels, codes, labels}], start: {labels, codes, logits, pixels}}. */
+export function mountPriorExplorer(element, meta, backend) {
+  const { shape, grid, attributes, book, fill, examples } = meta, [rows, columns] = grid, n = rows * columns;
+  const ui = frame(element, 'prior', backend.note('Press Step or Play, or choose the next code yourself.'));
+  const calm = globalThis.matchMedia?.('(prefers-reduced-motion: reduce)'); // then Play shows whole rows
+  const codes = new Float32Array(n).fill(fill);
+  codes.set(meta.start.codes);
+  let filled = meta.start.codes.length, labels = [...meta.start.labels];
+  let logits = Float32Array.from(meta.start.logits); // of the next code; null while they are not known
+  let begun = filled; // what was there before the prior drew on: a full grid starts again from it
+  let version = 0, turn = 0, behind = false, playing = '', pointed = false;
+
+  // ---- the picture, filled row by row
+  const board = codeBoard(shape, grid, { tabindex: 0, role: 'slider', 'aria-roledescription': 'grid of codes', 'aria-valuemin': 1, 'aria-valuemax': n });
+  const cursor = cellCursor(board.plate, {
+    rows, columns, pressed: event => rewind(cursor.place(), event),
+    moved(event) {
+      pointed = event.type !== 'click';
+      if (pointed) show();
+      else rewind(cursor.place(), event);
+    },
+  });
+  board.plate.addEventListener('blur', () => { pointed = false; show(); });
+  const told = h('p', {}), spoken = h('p', { class: 'spoken', 'aria-live': 'polite' });
+  const play = h('button', { type: 'button', onclick: event => (playing === 'play' ? stop() : go('play', event)) });
+  const bar = h('div', { class: 'bar' }, play,
+    h('button', { type: 'button', onclick: event => { stop(); if (filled === n) again(); step(event); } }, 'Step'),
+    h('button', { type: 'button', onclick: event => (playing === 'fill' ? stop() : go('fill', event)) }, 'Fill the rest'),
+    h('button', { type: 'button', onclick: event => rewind(0, event) }, 'Clear'));
+
+  // ---- how the next code is drawn
+  const { picture } = codebook(book), caption = h('p', { class: 'name' });
+  const candidates = Array.from({ length: Math.min(CANDIDATES, book.codes) }, () => {
+    const canvas = h('canvas', { 'aria-hidden': 'true' }), rod = h('span', { class: 'rod' }), share = h('span', { class: 'share' });
+    const candidate = { code: 0, rod, share, paint: painter(canvas, book.patch) };
+    candidate.button = h('button', { type: 'button', onclick: event => choose(candidate.code, event) }, canvas, rod, share);
+    return candidate;
+  });
+  const list = h('div', { class: 'odds', role: 'group', 'aria-label': 'The likeliest next codes' }, ...candidates.map(c => c.button));
+  const choice = attributeMenus(attributes, (a, value, event) => {
+    labels[a] = value;
+    version++;
+    logits = null;
+    show();
+    refresh({ event });
+  });
+  const temperature = slider('Temperature', { min: 0, max: 1.5, step: 0.05, value: 1 }, v => v.toFixed(2), show);
+  const topP = slider('Top-p', { min: 0.05, max: 1, step: 0.05, value: 1 }, v => v.toFixed(2), show);
+  const speed = slider('Codes a second', { min: 1, max: 30, step: 1, value: 8 }, v => `${v}`, () => {});
+  const seedId = `explorer-${++count}`, seed = h('input', { type: 'number', id: seedId, min: 0, max: 999999, step: 1, value: 1 });
+
+  // ---- rows of an example that are kept
+  let example = 0;
+  const { strip } = pictureStrip('Examples', examples, shape, (i, event) => { example = i; keep(event); });
+  const kept = slider('Rows kept', { min: 0, max: rows, step: 1, value: Math.round(filled / columns) }, v => `${v} of ${rows}`, (_, event) => keep(event));
+  ui.live.append(
+    h('div', { class: 'column' }, board.plate, told, bar, speed.row),
+    h('div', { class: 'column' }, caption, list, ...(attributes.length ? [choice.menus] : []), temperature.row, topP.row,
+      h('div', { class: 'slider wider' }, h('label', { for: seedId }, 'Seed'), seed)),
+    h('div', { class: 'column wide' }, h('p', { class: 'name' }, 'Keep the first rows of an example, and let the prior go on'), strip, kept.row),
+    spoken, ui.status);
+
+  function cut(count) {
+    codes.fill(fill, count);
+    filled = count;
+    logits = null;
+    version++;
+  }
+  function put(code) {
+    codes[filled++] = code;
+    logits = null;
+    version++;
+  }
+  function again() { // the grid is full: another picture from where this one began
+    seed.value = (Number(seed.value) || 0) + 1;
+    cut(begun < n ? begun : 0);
+  }
+  function settle(event) { // after the reader's own change
+    stop();
+    begun = filled;
+    show();
+    refresh({ event });
+  }
+  function rewind(place, event) {
+    stop();
+    if (place >= filled) return filled && ui.say(`Row ${Math.floor(place / columns) + 1}, column ${(place % columns) + 1} has no code yet.`);
+    cut(place);
+    spoken.textContent = `${filled} of ${n} codes are left.`;
+    settle(event);
+  }
+  function choose(code, event) {
+    if (filled === n || !logits) return;
+    put(code);
+    spoken.textContent = `Code ${code} chosen; ${filled} of ${n}.`;
+    settle(event);
+  }
+  function keep(event) {
+    const { codes: given, labels: known } = examples[example], count = kept.value() * columns;
+    cut(0);
+    codes.set(given.slice(0, count));
+    filled = count;
+    if (known) labels = [...known];
+    settle(event);
+  }
+
+  function show() {
+    const full = filled === n, at = cursor.place(), name = `row ${Math.floor(filled / columns) + 1}, column ${(filled % columns) + 1}`;
+    const place = at < filled ? `code ${codes[at]}` : at === filled ? 'next to be drawn' : 'not drawn yet';
+    play.textContent = playing === 'play' ? 'Pause' : 'Play';
+    board.plate.setAttribute('aria-label', `Picture decoded from ${rows} by ${columns} codes, ${filled} of them drawn. Arrow keys move; Enter goes back to a code and clears it and all after it.`);
+    board.plate.setAttribute('aria-valuenow', at + 1);
+    board.plate.setAttribute('aria-valuetext', `Row ${Math.floor(at / columns) + 1}, column ${(at % columns) + 1}: ${place}`);
+    told.textContent = `${filled} of ${n} codes drawn. ${full ? 'Play draws another one.' : ''} Tap a code to go back to it.`;
+    choice.show(labels);
+    board.clear();
+    board.lines();
+    board.veil(filled);
+    if (!full) board.box({ top: Math.floor(filled / columns), left: filled % columns, high: 1, wide: 1 }, '#ff4fa3');
+    if (pointed) board.box({ top: Math.floor(at / columns), left: at % columns, high: 1, wide: 1 });
+    list.setAttribute('aria-busy', !logits && !full);
+    if (full) caption.textContent = 'The grid is full';
+    for (const { button } of candidates) button.setAttribute('aria-disabled', full);
+    if (!logits || full) return;
+    const { tempered, drawn, order, kept: some } = odds(logits, temperature.value(), topP.value());
+    caption.textContent = `Next: ${name}. ${some === book.codes ? `Any of ${some} codes` : some === 1 ? 'One code' : `One of ${some} codes`}`;
+    candidates.forEach((candidate, i) => {
+      const code = order[i], cutOff = drawn[code] === 0;
+      candidate.code = code;
+      candidate.paint(picture(code));
+      candidate.rod.style.width = `${(100 * tempered[code]) / tempered[order[0]]}%`;
+      candidate.share.textContent = cutOff ? 'cut' : percent(drawn[code]);
+      candidate.button.classList.toggle('cut', cutOff);
+      candidate.button.setAttribute('aria-label', `Code ${code}: ${percent(tempered[code])}${cutOff ? ', cut off' : ''}`);
+    });
+  }
+  // Brings the picture and the odds in line with the codes. `quick` leaves the picture as it is.
+  const refresh = latestWins(async ({ event, quick }) => {
+    const before = version, at = filled, now = codes.slice(), conditions = Float32Array.from(labels);
+    let pixels = null, row = logits;
+    if (quick) behind = true;
+    else {
+      pixels = checked(await backend.decode(now, ui.say), shape);
+      board.paint(pixels);
+      behind = false;
+    }
+    if (at < n && !row) {
+      row = await backend.prior(now, conditions, at, ui.say);
+      if (row.length !== book.codes || !row.every(Number.isFinite)) throw new Error(`the prior gave ${row.length} values, expected ${book.codes} finite ones`);
+      if (version === before) logits = row;
+    }
+    if (!quick) show();
+    ui.say(backend.running);
+    ui.drawn(event, { codes: now, filled: at, labels: conditions, pixels, logits: at < n ? row : null, seed: Number(seed.value) });
+  }, error => { stop(); ui.failed(error); }, ui.busy);
+
+  async function step(event, quick = false) {
+    while (!logits && filled < n) if (!(await refresh({ event, quick: true }))) return false;
+    if (filled === n) return false;
+    const { drawn } = odds(logits, temperature.value(), topP.value()), code = drawCode(drawn, uniform(Number(seed.value), filled));
+    put(code);
+    if (!playing) spoken.textContent = `Code ${code} drawn, at ${percent(drawn[code])}; ${filled} of ${n}.`;
+    return refresh({ event, quick });
+  }
+  async function go(how, event) {
+    const mine = ++turn;
+    playing = how;
+    element.toggleAttribute('playing', true);
+    if (filled === n) again();
+    show();
+    while (turn === mine && filled < n && element.isConnected) {
+      const quick = (how === 'fill' || calm?.matches) && (filled + 1) % columns !== 0;
+      if (!(await step(event, quick))) break;
+      event = null;
+      await new Promise(resolve => setTimeout(resolve, how === 'play' ? 1000 / speed.value() : 0)); // also lets the page breathe
+    }
+    if (turn !== mine) return;
+    stop();
+    spoken.textContent = `${filled} of ${n} codes are drawn.`;
+  }
+  function stop() {
+    turn++;
+    if (!playing) return;
+    playing = '';
+    element.toggleAttribute('playing', false);
+    show();
+    if (behind) refresh({ event: null });
+  }
+  board.paint(pixelsOf(bytes(meta.start.pixels)));
+  cursor.put(Math.min(filled, n - 1));
+  show();
+}
+
 // kind of explorer, which is also its tag on a page: mount(element, meta, backend, address of the static picture)
-const mounts = { 'latent-map': mountLatentMap, 'image-explorer': mountImageExplorer, 'attribute-explorer': mountAttributeExplorer };
+const mounts = {
+  'latent-map': mountLatentMap, 'image-explorer': mountImageExplorer, 'attribute-explorer': mountAttributeExplorer,
+  'code-explorer': mountCodeExplorer, 'prior-explorer': mountPriorExplorer,
+};
 
 // ------------------------------------------------------------------------------------------------ live kernel host
 function kernelBackend(model) {
@@ -609,6 +1177,7 @@ function kernelBackend(model) {
   return {
     decode: async z => (await call('decode', z))[0],
     encode: async x => { const [mean, logVar] = await call('encode', x); return { mean, logVar }; },
+    prior: async (codes, labels, place) => (await call('prior', Float32Array.of(...codes, ...labels, place)))[0],
     note: text => `${text} The running kernel computes the pixels.`,
     running: 'Computed by the running kernel.',
     close: () => model.off('msg:custom', received),
@@ -662,16 +1231,20 @@ export function pageBackend(files) {
     const [ort, data] = await Promise.all([runtime(), get(new URL(`models/${files[name]}`, here), `the ${name} ${files[name]}`).then(r => r.arrayBuffer())]);
     return { ort, session: await ort.InferenceSession.create(new Uint8Array(data), { executionProviders: ['wasm'] }) };
   });
-  const parts = { decoder: part('decoder'), encoder: part('encoder') }, ready = {};
-  async function run(name, values, shape, say) {
+  const parts = { decoder: part('decoder'), encoder: part('encoder'), prior: part('prior') }, ready = {};
+  async function run(name, say, ...inputs) { // each input: values and shape, in the order of the network's
     if (!ready[name]) say?.('Loading the network into this page, once (a few megabytes)\u2026');
     const { ort, session } = await parts[name]();
     ready[name] = true;
-    return session.run({ [session.inputNames[0]]: new ort.Tensor('float32', values, [1, ...shape]) });
+    return session.run(Object.fromEntries(session.inputNames.map((input, i) => [input, new ort.Tensor('float32', inputs[i][0], [1, ...inputs[i][1]])])));
   }
   return {
-    decode: async (z, say) => (await run('decoder', z, [z.length], say)).pixels.data,
-    encode: async (x, say) => { const { mean, log_var } = await run('encoder', x, files.shape, say); return { mean: mean.data, logVar: log_var.data }; },
+    decode: async (z, say) => (await run('decoder', say, [z, [z.length]])).pixels.data,
+    encode: async (x, say) => { const { mean, log_var } = await run('encoder', say, [x, files.shape]); return { mean: mean.data, logVar: log_var.data }; },
+    prior: async (codes, labels, place, say) => { // the logits of the code at `place`, given those before it
+      const { data, dims } = (await run('prior', say, [codes, [codes.length]], [labels, [labels.length]])).logits;
+      return data.slice(place * dims[2], (place + 1) * dims[2]);
+    },
     note: text => `${text} The network runs in this page.`,
     running: 'Computed in this page; no server is involved.',
   };

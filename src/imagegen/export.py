@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,56 @@ class AttributePixels(nn.Module):
 
     def forward(self, conditions: Tensor) -> Tensor:
         return torch.sigmoid(self.model(conditions))
+
+
+class CodePixels(nn.Module):
+    """codes (B, h w), row by row -> pixels (B, C, H, W) in [0, 1]: what a discrete autoencoder draws on a screen.
+
+    Codes are whole numbers in float32, as all that a page sends. They are rounded and clamped to those that there
+    are, so that any input is a grid of codes: a random one too, which the parity check gives.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return torch.sigmoid(self.model.decode(_grids(codes, self.model.config)))
+
+
+class ImageCodes(nn.Module):
+    """x (B, C, H, W) in [-1, 1] -> the codes (B, h w) of a discrete autoencoder, row by row, in float32."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        z, codebook = self.model.encoder(x).flatten(2), self.model.quantiser.codebook  # (B, D, N), (K, D)
+        return (0.5 * codebook.square().sum(1)[:, None] - codebook @ z).argmin(1).float()
+
+
+class PriorLogits(nn.Module):
+    """codes (B, h w) and labels (B, A), -1 where withheld -> logits (B, h w, K) of every code given those before it.
+
+    Both are whole numbers in float32, rounded and clamped to those that there are. Without attributes: codes alone.
+    """
+
+    def __init__(self, prior: nn.Module) -> None:
+        super().__init__()
+        self.model = prior
+        values = torch.tensor(tuple(prior.config.attributes), dtype=torch.float32)
+        self.register_buffer("last", values - 1, persistent=False)
+
+    def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        if labels is not None:
+            labels = torch.minimum(labels.round().clamp(min=-1), self.last).long()
+        return self.model(_grids(codes, self.model.config), labels=labels).flatten(2).mT
+
+
+def _grids(codes: Tensor, config: Any) -> Tensor:
+    """Return float codes (B, h w) as int64 (B, h, w), each among the codes that there are."""
+    return codes.round().clamp(0, config.codes - 1).long().reshape(-1, *config.grid)
 
 
 def fingerprint(module: nn.Module, *parts: object) -> str:

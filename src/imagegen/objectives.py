@@ -229,7 +229,8 @@ def codebook_loss(z: Tensor, nearest: Tensor) -> Tensor:
     Raises: ValueError: the shapes differ.
     Source: van den Oord et al. 2017, arXiv:1711.00937, equation 3, second term.
     """
-    return commitment_loss(nearest, z)
+    _same_shape(z=z, nearest=nearest)
+    return (z.detach() - nearest).square().flatten(1).sum(1)
 
 
 def commitment_loss(z: Tensor, nearest: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     """Return the index int64 (N,) of the nearest row of codebook (K, D) for each row of z (N, D); the first, if tied.
 
     |z|^2 is the same for all codes, so |e|^2 / 2 - z e orders them as the squared distance does. The (N, K) table of
-    it is never held: only a few rows at a time.
+    it is never held: only a few rows at a time. Autocast, which would round the distances, stays outside.
     Raises: ValueError: the shapes do not fit.
     """
     if z.dim() != 2 or codebook.dim() != 2 or z.shape[1] != codebook.shape[1]:
@@ -81,9 +81,10 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     half, turned = 0.5 * codebook.square().sum(1), codebook.T
     found = torch.empty(len(z), dtype=torch.int64, device=z.device)
     rows = max(1, _CELLS // len(codebook)) if z.device.type == "cpu" else 2**14
-    for start in range(0, len(z), rows):
-        part = slice(start, start + rows)
-        torch.argmin(torch.addmm(half, z[part], turned, alpha=-1), dim=1, out=found[part])
+    with torch.autocast(z.device.type, enabled=False):
+        for start in range(0, len(z), rows):
+            part = slice(start, start + rows)
+            torch.argmin(torch.addmm(half, z[part], turned, alpha=-1), dim=1, out=found[part])
     return found
 
 
@@ -102,7 +103,7 @@ def straight_through(z: Tensor, nearest: Tensor) -> Tensor:
 
     Args: z, nearest: the same shape. Written z + (nearest - z).detach() elsewhere, which rounds and takes two copies.
     Raises: ValueError: the shapes differ.
-    Source: Bengio, Leonard and Courville 2013, arXiv:1308.3432; van den Oord et al. 2017, arXiv:1711.00937, section 3.2.
+    Source: Bengio, Leonard and Courville 2013, arXiv:1308.3432; van den Oord et al. 2017, arXiv:1711.00937, s. 3.2.
     """
     if z.shape != nearest.shape:
         raise ValueError(f"z {tuple(z.shape)} and nearest {tuple(nearest.shape)} differ")
@@ -131,7 +132,7 @@ class Quantiser(nn.Module):
         nothing is nearest to stays where it is, and nothing is divided by 0. At decay 0 it is Lloyd's step of k-means.
         "gradient": the codebook is a parameter; `nearest` carries the gradient of a codebook loss to it.
     restart: a code with fewer uses than this share of the fair one, N / K vectors of a batch, is put on a random
-        vector of the batch. At first all counts are 0, so that the whole codebook starts on the data. 0: that alone.
+        vector of the batch. At first all counts are -1, so that the whole codebook starts on the data. 0: that alone.
     The arithmetic is in float32, also under autocast. Under several processes the statistics are those of all.
     Source: van den Oord et al. 2017, arXiv:1711.00937, section 3 and appendix A.1; restarts: Dhariwal et al. 2020,
     arXiv:2005.00341, section 3.1.
@@ -147,7 +148,7 @@ class Quantiser(nn.Module):
             self.register_buffer("codebook", start)
         else:
             self.codebook = nn.Parameter(start)
-        self.register_buffer("counts", torch.zeros(codes))  # uses in a batch, on the running average
+        self.register_buffer("counts", torch.full((codes,), -1.0))  # uses in a batch, on the running average
 
     def forward(self, z: Tensor, *, generator: torch.Generator | None = None) -> Quantised:
         """Return the nearest codes of z (B, D, h, w); in training mode the codebook then moves.
@@ -157,19 +158,16 @@ class Quantiser(nn.Module):
         """
         if z.dim() != 4 or z.shape[1] != self.codebook.shape[1]:
             raise ValueError(f"z of shape {tuple(z.shape)}, expected (B, {self.codebook.shape[1]}, h, w)")
-        with torch.autocast(z.device.type, enabled=False):
-            z = z.float()
-            rows = z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1])  # (N, D), N = B h w
-            if self.training:
-                self._restart(rows, generator)
-            indices = nearest_code(rows, self.codebook)
-            grid = indices.view(z.shape[0], *z.shape[2:])
-            nearest = self.embed(
-                grid
-            )  # before the codebook moves: what the decoder sees was chosen from the old one
-            if self.training:
-                self._learn(rows, indices)
-            return Quantised(straight_through(z, nearest), nearest, grid)
+        z = z.float()
+        rows = z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1])  # (N, D), N = B h w
+        if self.training:
+            self._restart(rows, generator)
+        indices = nearest_code(rows, self.codebook)
+        grid = indices.view(z.shape[0], *z.shape[2:])
+        nearest = self.embed(grid)  # what the decoder sees was chosen from the codebook before it moves
+        if self.training:
+            self._learn(rows, indices)
+        return Quantised(straight_through(z, nearest), nearest, grid)
 
     def embed(self, indices: Tensor) -> Tensor:
         """Return the codebook's vectors (B, D, h, w) of indices int64 (B, h, w)."""
@@ -178,10 +176,10 @@ class Quantiser(nn.Module):
     @torch.no_grad()
     def _restart(self, rows: Tensor, generator: torch.Generator | None) -> None:
         codes, n = len(self.codebook), len(rows)
-        fair = n / codes
+        fair = n * _processes() / codes
         chosen = torch.randperm(max(n, codes), generator=generator, device=rows.device)[:codes] % n
         fresh = _of_the_first(rows[chosen])
-        dead = self.counts <= self.restart * fair
+        dead = self.counts < self.restart * fair
         self.codebook.copy_(torch.where(dead[:, None], fresh, self.codebook))
         self.counts.masked_fill_(dead, fair)
 
@@ -196,20 +194,21 @@ class Quantiser(nn.Module):
             self.codebook.addcdiv_(move, used[:, None], value=1 - self.decay)
 
 
-def _several() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
+def _processes() -> int:
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if there else 1
 
 
 def _over_all(tensor: Tensor) -> Tensor:
     """Return the sum over all processes."""
-    if _several():
+    if _processes() > 1:
         torch.distributed.all_reduce(tensor)
     return tensor
 
 
 def _of_the_first(tensor: Tensor) -> Tensor:
     """Return the first process's tensor in all of them."""
-    if _several():
+    if _processes() > 1:
         torch.distributed.broadcast(tensor, 0)
     return tensor
 

@@ -1,7 +1,8 @@
 """One protocol of measurement: what is measured of every family of models, and the record that is kept of it.
 
 The names of the parts are importable from here: `reconstruction` measures models with a latent code on given images,
-`attributes` classifiers and attribute decoders, `samples` any generator against the real images of its data set.
+`codes` a VQ-VAE and a prior over its codes, `code_length` how many bits store an image, `attributes` classifiers and
+attribute decoders, `samples` any generator against the real images of its data set.
 """
 
 import dataclasses
@@ -15,6 +16,8 @@ from imagegen import pretrained
 from imagegen.classifier import Classifier
 from imagegen.decoder import AttributeDecoder
 from imagegen.evaluation.attributes import measure_classifier, measure_decoder
+from imagegen.evaluation.code_length import measure_code_length, shown_by
+from imagegen.evaluation.codes import measure_prior, measure_vqvae
 from imagegen.evaluation.entries import Entry, over_images, over_seeds
 from imagegen.evaluation.reconstruction import measure_autoencoder, measure_vae
 from imagegen.evaluation.samples import (
@@ -28,15 +31,31 @@ from imagegen.evaluation.samples import (
     measure_generator,
     measure_samples,
     reference,
+    sampled_codes,
 )
+from imagegen.prior import Prior
 from imagegen.recipes import DATA, RecipeError
-from imagegen.vae import VAE
+from imagegen.vae import VAE, Autoencoder
+from imagegen.vq import VQVAE
 
 __all__ = [
     "PROTOCOLS", "Entry", "Protocol", "Reference", "Ruler", "drawers", "evaluate", "floor",
-    "measure_autoencoder", "measure_classifier", "measure_decoder", "measure_generator", "measure_samples",
-    "measure_vae", "over_images", "over_seeds", "reference",
+    "measure_autoencoder", "measure_classifier", "measure_code_length", "measure_decoder", "measure_generator",
+    "measure_prior", "measure_samples", "measure_vae", "measure_vqvae", "over_images", "over_seeds", "reference",
+    "sampled_codes", "tokeniser_of",
 ]  # fmt: skip
+
+
+def tokeniser_of(name: str, *, folder: Path | str = pretrained.FOLDER) -> VQVAE:
+    """Return the VQ-VAE whose codes the prior called `name` was trained on, from `folder` or else from the package.
+
+    Raises: PretrainedError: it is missing, or its weights are not those that the prior's card names.
+    """
+    ((tokeniser, sha256),) = pretrained.card(name, folder=folder)["requires"].items()
+    home = folder if tokeniser in pretrained.names(folder=folder) else pretrained.FOLDER
+    if pretrained.card(tokeniser, folder=home)["sha256"] != sha256:
+        raise pretrained.PretrainedError(f"{name} was trained on the codes of other weights of {tokeniser}")
+    return pretrained.load(tokeniser, folder=home)
 
 
 def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | None = None,
@@ -69,7 +88,7 @@ def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | 
         protocol = dataclasses.replace(protocol, n=min(limit, protocol.n))
     test = DATA[source]("test")
     images, labels = test.images[:limit], test.labels[:limit]
-    began, described = time.perf_counter(), protocol and protocol.described()
+    began, used = time.perf_counter(), protocol and protocol.described()
     where = {"device": device}
     if isinstance(model, Classifier):
         names = tuple(getattr(test, "attributes", ()))
@@ -79,12 +98,22 @@ def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | 
         train = DATA[source]("train")
         measured = measure_decoder(model, (images, labels), (train.images, train.labels), **where)
     else:
+        prior, train, what = None, DATA[source]("train").images, "KL(q(z | x) || p(z)), one draw of z"
         if isinstance(model, VAE):
             options = {"n_samples": n_samples, "seed": seed, "progress": progress}
             measured = measure_vae(model, images, **options, **where)
+        elif isinstance(model, Prior):
+            prior, model = model, tokeniser_of(name, folder=folder)
+            measured, what = measure_prior(prior, model, images, labels, **where), "the codes under the prior"
+        elif isinstance(model, VQVAE):
+            measured, what = measure_vqvae(model, images, **where), "the codes, evenly spread"
         else:
             measured = measure_autoencoder(model, images, **where)
-        measured |= measure_generator(model, protocol, progress=progress, **where) if protocol else {}
+        if not isinstance(model, Autoencoder):  # its codes have no distribution, and so no length
+            described = shown_by(model, prior, seed=seed, device=device)
+            measured |= measure_code_length(described, train, images, what=what)
+        if protocol:
+            measured |= measure_generator(model, protocol, prior=prior, progress=progress, **where)
     result = {
         "name": name,
         "kind": "model",
@@ -98,11 +127,11 @@ def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | 
         "metrics": measured,
     }
     if protocol:
-        result["protocol"] = described
+        result["protocol"] = used
     if pretrained.card(name, folder=folder)["sha256"] != card["sha256"]:
         raise pretrained.PretrainedError(
             f"the weights of {name} changed while they were measured: measure again"
         )
-    if protocol and protocol.described() != described:
+    if protocol and protocol.described() != used:
         raise pretrained.PretrainedError(f"{protocol.network} changed while {name} was measured: again")
     return result, len(images) == len(test.images) and n_samples >= 100 and seed == 0

@@ -13,8 +13,10 @@ from tqdm import tqdm
 from imagegen import metrics, pretrained
 from imagegen.evaluation.entries import Entry, over_seeds
 from imagegen.images import from_unit, to_float, to_uint8
+from imagegen.prior import Prior
 from imagegen.recipes import DATA
 from imagegen.vae import VAE, Autoencoder
+from imagegen.vq import VQVAE
 
 BATCH = 250
 LEAST = 10  # samples below which the neighbours that the measures look for are not there
@@ -195,6 +197,7 @@ def measure_samples(draw: Draw, protocol: Protocol, *, ending: str = "", how: st
 
 @torch.inference_mode()
 def _decoded(model: nn.Module, z: Tensor) -> Tensor:
+    """Return the uint8 images that a model shows for codes: latents (N, D), or grids (N, h, w) of a VQ-VAE."""
     device = next(model.parameters()).device
     shown = (torch.sigmoid(model.decode(part.to(device))) for part in z.split(BATCH))
     return torch.cat([to_uint8(from_unit(p)).cpu() for p in shown])
@@ -202,18 +205,62 @@ def _decoded(model: nn.Module, z: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _codes(model: nn.Module, images: Tensor) -> Tensor:
-    """Return the code of each uint8 image, (N, D): of a VAE, the mean of q(z | x)."""
+    """Return the code of each uint8 image: (N, D), of a VAE the mean of q(z | x), of a VQ-VAE the grid (N, h, w)."""
     device, variational = next(model.parameters()).device, isinstance(model, VAE)
     found = (model.encode(to_float(part.to(device))) for part in images.split(BATCH))
     return torch.cat([(z[0] if variational else z).cpu() for z in found])
 
 
-def drawers(model: VAE | Autoencoder, train: Tensor) -> dict[str, tuple[Draw, str]]:
+@torch.inference_mode()
+def sampled_codes(prior: Prior, n: int, generator: Generator, *, labels: Tensor | None = None,
+                  **options: float) -> Tensor:  # fmt: skip
+    """Return n grids of codes (n, h, w) drawn from a prior, on the CPU, BATCH at a time, which bounds the memory.
+
+    labels: (n, A), or None, all withheld. options: temperature, top_p.
+    """
+    device, drawn = next(prior.parameters()).device, []
+    for start in range(0, n, BATCH):
+        told = None if labels is None else labels[start : start + BATCH].to(device)
+        size = min(BATCH, n - start)
+        drawn.append(prior.sample(size, labels=told, generator=generator, **options).cpu())
+    return torch.cat(drawn)
+
+
+def _code_drawers(model: VQVAE, prior: Prior | None) -> dict[str, tuple[Draw, str]]:
+    shown = "mean of p(x | codes), codes from"
+    if prior is None:
+        codes, grid = model.config.codes, model.config.grid
+
+        def uniform(n: int, generator: Generator) -> Tensor:
+            return _decoded(model, torch.randint(codes, (n, *grid), generator=generator))
+
+        return {"_uniform": (uniform, f"{shown} the uniform distribution that the training assumes")}
+
+    def unlabelled(n: int, generator: Generator) -> Tensor:
+        return _decoded(model, sampled_codes(prior, n, generator))
+
+    ways = {"": (unlabelled, f"{shown} the prior, all labels withheld")}
+    if len(prior.config.attributes) == 1 and prior.config.network == "transformer":
+        classes = prior.config.attributes[0]
+
+        def balanced(n: int, generator: Generator) -> Tensor:
+            labels = (torch.arange(n) % classes)[:, None]
+            return _decoded(model, sampled_codes(prior, n, generator, labels=labels))
+
+        ways["_told"] = balanced, f"{shown} the prior told a class, as many of each"
+    return ways
+
+
+def drawers(model: VAE | Autoencoder | VQVAE, train: Tensor,
+            prior: Prior | None = None) -> dict[str, tuple[Draw, str]]:  # fmt: skip
     """Return the ways in which a model is sampled: ending of the measures' names -> (draw, in words).
 
     A VAE's prior is N(0, I), and the image is the mean of p(x | z). An autoencoder has none: it is sampled as if it
-    had that one, and from a Gaussian fitted to the codes of the uint8 images `train`.
+    had that one, and from a Gaussian fitted to the codes of the uint8 images `train`. A VQ-VAE is sampled from `prior`,
+    and without one from the uniform distribution.
     """
+    if isinstance(model, VQVAE):
+        return _code_drawers(model, prior)
 
     def normal(n: int, generator: Generator) -> Tensor:
         return _decoded(model, torch.randn(n, model.config.latent_dim, generator=generator))
@@ -235,15 +282,18 @@ def drawers(model: VAE | Autoencoder, train: Tensor) -> dict[str, tuple[Draw, st
     }
 
 
-def measure_generator(model: VAE | Autoencoder, protocol: Protocol, *, progress: bool = False,
-                      device: torch.device | str = "cpu") -> dict[str, Entry]:  # fmt: skip
-    """Return the measures of the samples of a VAE or an autoencoder, and the distance of its reconstructions."""
+def measure_generator(model: VAE | Autoencoder | VQVAE, protocol: Protocol, *, prior: Prior | None = None,
+                      progress: bool = False, device: torch.device | str = "cpu") -> dict[str, Entry]:  # fmt: skip
+    """Return the measures of a model's samples and, where no prior is given, the distance of its reconstructions."""
     model = model.to(device, memory_format=torch.channels_last).eval()
+    prior = prior if prior is None else prior.to(device).eval()
     entries: dict[str, Entry] = {}
     train = DATA[protocol.data]("train").images[: protocol.n]
-    for ending, (draw, how) in drawers(model, train).items():
+    for ending, (draw, how) in drawers(model, train, prior).items():
         options = {"ending": ending, "how": how, "progress": progress, "device": device}
         entries |= measure_samples(draw, protocol, **options)
+    if prior is not None:  # the reconstructions are its tokeniser's
+        return entries
     ruler, _, test = reference(protocol, device)
     images = DATA[protocol.data]("test").images[: protocol.n]
     again = ruler.features(_decoded(model, _codes(model, images)))

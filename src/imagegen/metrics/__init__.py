@@ -6,7 +6,14 @@ compare two sets of images by their features (N, F).
 """
 
 from imagegen.metrics.codes import code_counts, codes_used, perplexity
-from imagegen.metrics.likelihood import active_units, importance_weighted_nll, standard_error
+from imagegen.metrics.likelihood import (
+    active_units,
+    importance_weighted_nll,
+    level_counts,
+    level_nll,
+    level_table,
+    standard_error,
+)
 from imagegen.metrics.neighbours import coverage, memorisation, nearest, precision_recall
 from imagegen.metrics.pixels import mse, psnr, ssim
 from imagegen.metrics.samples import frechet_distance, gaussian_frechet, inception_score, kernel_distance
@@ -21,6 +28,9 @@ __all__ = [
     "importance_weighted_nll",
     "inception_score",
     "kernel_distance",
+    "level_counts",
+    "level_nll",
+    "level_table",
     "memorisation",
     "mse",
     "nearest",

@@ -1,4 +1,4 @@
-"""Estimates of log p(x), and what goes with them: the latents in use, the error of a mean."""
+"""Estimates of log p(x), and what goes with them: levels given what a decoder shows, latents in use, a mean's error."""
 
 import math
 from collections.abc import Callable
@@ -44,3 +44,52 @@ def standard_error(values: Tensor) -> float:
     if values.dim() != 1 or len(values) < 2:
         raise ValueError(f"expected values of shape (N,) with N >= 2, got {tuple(values.shape)}")
     return (values.double().std() / math.sqrt(len(values))).item()
+
+
+LEVELS = 256
+
+
+def _cells(pixels: Tensor, levels: Tensor) -> Tensor:
+    if levels.dtype != torch.uint8:
+        raise TypeError(f"levels are {levels.dtype}, expected uint8")
+    if pixels.shape != levels.shape:
+        raise ValueError(f"pixels {tuple(pixels.shape)} and levels {tuple(levels.shape)} differ")
+    low, high = pixels.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"pixels span [{low.item():g}, {high.item():g}], expected [0, 1]")
+    bins = (pixels.double() * LEVELS).long().clamp(max=LEVELS - 1)
+    return bins * LEVELS + levels.long()
+
+
+def level_counts(pixels: Tensor | None = None, levels: Tensor | None = None) -> Tensor:
+    """Return how often each level occurred where each value was shown, int64 (256, 256); all zeros without arguments.
+
+    Args: pixels: in [0, 1], what a decoder shows; row k counts the values in [k / 256, (k + 1) / 256). levels: uint8,
+        the same shape, the images themselves. Counts of parts add up.
+    Raises: TypeError, ValueError: the levels are not uint8, the shapes differ, or a pixel leaves [0, 1].
+    """
+    if pixels is None or levels is None:
+        return torch.zeros(LEVELS, LEVELS, dtype=torch.int64)
+    return torch.bincount(_cells(pixels, levels).flatten(), minlength=LEVELS**2).reshape(LEVELS, LEVELS)
+
+
+def level_table(counts: Tensor, *, smoothing: float = 1.0) -> Tensor:
+    """Return log Pr(level | value shown), (256, 256), each row normalised: the shares of counts, slightly smoothed.
+
+    smoothing: counts added to each row, spread evenly over its levels, so that nothing has the probability 0.
+    Raises: ValueError: counts of another shape, or a smoothing that is not above 0.
+    """
+    if counts.shape != (LEVELS, LEVELS) or not smoothing > 0:
+        raise ValueError(
+            f"counts {tuple(counts.shape)} and smoothing {smoothing}, expected (256, 256) and more than 0"
+        )
+    smoothed = counts.double() + smoothing / LEVELS
+    return smoothed.log() - smoothed.sum(1, keepdim=True).log()
+
+
+def level_nll(table: Tensor, pixels: Tensor, levels: Tensor) -> Tensor:
+    """Return -log Pr(levels | pixels) under a `level_table`, summed over an image: (B,) nats, >= 0, a code length.
+
+    Args: pixels, levels: (B, ...), as `level_counts`. Raises: as that.
+    """
+    return -table.flatten()[_cells(pixels, levels)].flatten(1).sum(1)

@@ -104,7 +104,7 @@ class Prior(nn.Module):
         Raises: TypeError: not int64. ValueError: a shape that is not the config's.
         """
         _check_codes("indices", indices, self.config.grid)
-        conditions = self.conditions(len(indices), labels, context)
+        conditions = self.conditions(indices.shape[0], labels, context)
         logits = self.network(self.embedding(indices.flatten(1)), conditions)  # (B, N, K)
         return logits.float().mT.unflatten(2, self.config.grid)
 
@@ -117,12 +117,9 @@ class Prior(nn.Module):
         told = self.embedding.weight.new_zeros(batch, 1, config.width)
         for column, embedding in zip(self._columns(batch, labels), self.label_embeddings):
             told = told + embedding(column + 1)[:, None]
-        if (context is None) != (config.context_codes == 0):
-            found = "missing" if context is None else "given"
-            raise ValueError(f"context is {found}, but context_codes is {config.context_codes}")
+        self._check_context(batch, context)
         if context is None:
             return told.expand(-1, math.prod(config.grid), -1)
-        _check_codes("context", context, config.context_grid)
         coarse = self.context_network(self.context_embedding(context).permute(0, 3, 1, 2))
         return told + F.interpolate(coarse, size=config.grid, mode="nearest").flatten(2).mT
 
@@ -194,17 +191,27 @@ class Prior(nn.Module):
             labels = torch.full(expected, WITHHELD, device=self.embedding.weight.device)
         if labels.dtype != torch.int64:
             raise TypeError(f"expected int64 labels, got {labels.dtype}")
-        if labels.shape == (batch,) and expected[1] == 1:
+        if labels.dim() == 1 and expected[1] == 1:
             labels = labels[:, None]
         if labels.shape != expected:
             raise ValueError(f"labels of shape {tuple(labels.shape)}, expected {expected}")
         return labels.unbind(1)
+
+    def _check_context(self, batch: int, context: Tensor | None) -> None:
+        if (context is None) != (self.config.context_codes == 0):
+            found = "missing" if context is None else "given"
+            raise ValueError(f"context is {found}, but context_codes is {self.config.context_codes}")
+        if context is not None:
+            _check_codes("context", context, self.config.context_grid)
+            if context.shape[0] != batch:
+                raise ValueError(f"context of {context.shape[0]} grids, expected {batch}")
 
     def _check_ranges(self, codes: Tensor, labels: Tensor | None, context: Tensor | None) -> None:
         """Refuse values that have no embedding. Not in `forward`, because an export cannot look at values."""
         _check_range("code", codes, 0, self.config.codes)
         for index, column in enumerate(self._columns(len(codes), labels)):
             _check_range(f"label of attribute {index}", column, WITHHELD, self.config.attributes[index])
+        self._check_context(len(codes), context)
         if context is not None:
             _check_range("context code", context, 0, self.config.context_codes)
 

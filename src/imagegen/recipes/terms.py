@@ -193,7 +193,7 @@ def withheld(labels: Tensor, *, share: float, generator: torch.Generator | None 
 
 @dataclass(frozen=True)
 class VQObjective(Objective):
-    """A VQ-VAE's loss: distortion + beta * commitment, and the codebook loss where the codebook is a parameter.
+    """A VQ-VAE's loss: distortion + beta * commitment, and the codebook loss if the codebook learns by gradient.
 
     noise: standard deviation of p(x | codes), a Gaussian on pixels in [0, 1]; it weighs the distortion.
     """
@@ -222,7 +222,7 @@ def vq_terms(model: nn.Module, x: Tensor, *, beta: float = 0.25, noise: float = 
     """Return the terms of a VQ-VAE's loss for images x (B, C, H, W) in [-1, 1], each (B,).
 
     distortion: -log N(x; mean, noise^2) in nats, of pixels in [0, 1]; commitment: the encoder's squared distance to its
-    codes; loss = distortion + beta * commitment, plus the codebook loss if the codebook learns by gradient; mse: beside.
+    codes; loss = distortion + beta * commitment, plus the codebook loss if the codebook learns by gradient.
     """
     out = model(x, generator=generator)
     pixels, target = torch.sigmoid(out.params.float()), to_unit(x)

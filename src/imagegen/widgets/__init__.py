@@ -1,6 +1,8 @@
 """Explorers of a network: one front end (explorer.js), two back ends (a live kernel, the web page)."""
 
 from imagegen.widgets.attributes import AttributeExplorer
+from imagegen.widgets.codes import CodeExplorer
 from imagegen.widgets.latents import ImageExplorer, LatentMap
+from imagegen.widgets.priors import PriorExplorer
 
-__all__ = ["AttributeExplorer", "ImageExplorer", "LatentMap"]
+__all__ = ["AttributeExplorer", "CodeExplorer", "ImageExplorer", "LatentMap", "PriorExplorer"]

@@ -43,15 +43,7 @@ class AttributeExplorer(Explorer):
         name: str | None = None,
     ) -> None:
         sizes = tuple(model.config.attributes)
-        if (found := tuple(len(values) for values in attributes.values())) != sizes:
-            raise ValueError(f"attributes have {found} values, the model expects {sizes}")
-        self._attributes = [
-            {"name": words(attribute), "values": [words(value) for value in values]}
-            for attribute, values in attributes.items()
-        ]
-        _check_different("attributes", [attribute["name"] for attribute in self._attributes])
-        for attribute in self._attributes:
-            _check_different(f"values of {attribute['name']}", attribute["values"])
+        self._attributes = menus(attributes, sizes)
         self._faces = None if labels is None else _faces(labels, sizes)
         super().__init__(model, name)
 
@@ -112,6 +104,23 @@ def words(name: str) -> str:
     ('hair colour', 'bob bangs', '3')
     """
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", " ", name).lower()
+
+
+def menus(attributes: Mapping[str, Sequence[str]], sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """Return name and values of each attribute in words, for its menu.
+
+    Raises: ValueError: the numbers of values are not `sizes`, or two have the same name in words.
+    """
+    if (found := tuple(len(values) for values in attributes.values())) != tuple(sizes):
+        raise ValueError(f"attributes have {found} values, the model expects {tuple(sizes)}")
+    found = [
+        {"name": words(attribute), "values": [words(value) for value in values]}
+        for attribute, values in attributes.items()
+    ]
+    _check_different("attributes", [attribute["name"] for attribute in found])
+    for attribute in found:
+        _check_different(f"values of {attribute['name']}", attribute["values"])
+    return found
 
 
 def _check_different(what: str, names: list[str]) -> None:

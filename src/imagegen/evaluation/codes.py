@@ -1,0 +1,87 @@
+"""How well codes describe given images, how a codebook is used, and how short a description a prior makes of them."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from imagegen import metrics
+from imagegen.evaluation.entries import SQUARED, Entry, over_images
+from imagegen.images import to_float, to_unit
+from imagegen.objectives import code_nll
+from imagegen.recipes import codes_of
+
+BATCH = 250
+BITS = 1 / math.log(2)  # in a nat
+
+
+@torch.inference_mode()
+def measure_vqvae(model: nn.Module, images: Tensor, *,
+                  device: torch.device | str = "cpu") -> dict[str, Entry]:  # fmt: skip
+    """Return the metrics of a VQ-VAE on uint8 images (N, C, H, W), N >= 2; its codes are counted over them all."""
+    model = model.to(device, memory_format=torch.channels_last).eval()
+    codes, n = model.config.codes, len(images)
+    rows, counts, in_batches = [], torch.zeros(codes, dtype=torch.int64), []
+    for part in images.split(BATCH):
+        target = to_unit(x := to_float(part.to(device)))
+        indices = model.encode(x)
+        shown = torch.sigmoid(model.decode(indices))
+        found = (
+            metrics.mse(shown, target),
+            metrics.psnr(shown, target, span=1.0),
+            metrics.ssim(shown, target, span=1.0),
+        )
+        rows.append(tuple(column.double().cpu() for column in found))
+        here = metrics.code_counts(indices.cpu(), codes)
+        counts += here
+        in_batches.append(metrics.perplexity(here))
+    error, ratio, likeness = (torch.cat(column) for column in zip(*rows, strict=True))
+    per_image, over_all = math.prod(model.config.grid), f"counted over all {n:,} images"
+    return {
+        "mse": over_images(error, SQUARED, "decoded from the codes of x"),
+        "psnr": over_images(ratio, "dB", "decoded from the codes of x; mean over images"),
+        "ssim": over_images(likeness, "", "decoded from the codes of x; 1 for equal images"),
+        "codes_used": {"value": metrics.codes_used(counts), "unit": "codes", "n": n,
+                       "detail": f"of {codes}, {over_all}"},
+        "perplexity": {"value": metrics.perplexity(counts), "unit": "codes", "n": n,
+                       "detail": f"of {codes}, {over_all}"},
+        "perplexity_batch": {"value": sum(in_batches) / len(in_batches), "unit": "codes", "n": n,
+                             "detail": f"mean over batches of {BATCH} images: not that of the data set"},
+        "bits_per_image": {"value": per_image * math.log2(codes), "unit": "bits/image", "n": n,
+                           "detail": f"{per_image} codes of log2 {codes} bits each, without a prior"},
+    }  # fmt: skip
+
+
+@torch.inference_mode()
+def measure_prior(prior: nn.Module, tokeniser: nn.Module, images: Tensor, labels: Tensor, *,
+                  device: torch.device | str = "cpu") -> dict[str, Entry]:  # fmt: skip
+    """Return how well a prior predicts the codes that its tokeniser gives uint8 images (N, C, H, W), N >= 2.
+
+    labels: (N,) or (N, A), told to it for the entries `_told` and withheld for the others.
+    """
+    prior, tokeniser = prior.to(device).eval(), tokeniser.to(device).eval()
+    rows = []
+    for part, known in zip(images.split(BATCH), labels.reshape(len(images), -1).split(BATCH), strict=True):
+        codes, known = codes_of(tokeniser, part).to(device), known.to(device)
+        rows.append((code_nll(prior(codes), codes).double().cpu(),
+                     code_nll(prior(codes, labels=known), codes).double().cpu()))  # fmt: skip
+    unknown, told = (torch.cat(column) for column in zip(*rows, strict=True))
+    per_image, codes = math.prod(prior.config.grid), prior.config.codes
+    uniform = f"log2 {codes} = {math.log2(codes):g} without a prior"
+    return {
+        "nll": over_images(unknown, "nats/image", "of the codes, all labels withheld"),
+        "bits_per_code": over_images(
+            unknown * BITS / per_image, "bits/code", f"all labels withheld; {uniform}"
+        ),
+        "bits_per_image": over_images(unknown * BITS, "bits/image", "of the codes, all labels withheld"),
+        "nll_told": over_images(
+            told, "nats/image", "of the codes, told all labels, whose own cost is left out"
+        ),
+    }
+
+
+def code_rate(tokeniser: nn.Module, prior: nn.Module | None, codes: Tensor) -> Tensor:
+    """Return what codes (B, h, w) cost under a prior, all labels withheld, or evenly where there is none: (B,) nats."""
+    if prior is None:
+        return torch.full((len(codes),), math.prod(codes.shape[1:]) * math.log(tokeniser.config.codes))
+    return code_nll(prior(codes), codes)

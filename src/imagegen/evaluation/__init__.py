@@ -42,7 +42,7 @@ __all__ = [
     "PROTOCOLS", "Entry", "Protocol", "Reference", "Ruler", "drawers", "evaluate", "floor",
     "measure_autoencoder", "measure_classifier", "measure_code_length", "measure_decoder", "measure_generator",
     "measure_prior", "measure_samples", "measure_vae", "measure_vqvae", "over_images", "over_seeds", "reference",
-    "sampled_codes", "tokeniser_of",
+    "sampled_codes", "shown_by", "tokeniser_of",
 ]  # fmt: skip
 
 

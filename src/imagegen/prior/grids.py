@@ -191,11 +191,10 @@ class Prior(nn.Module):
             labels = torch.full(expected, WITHHELD, device=self.embedding.weight.device)
         if labels.dtype != torch.int64:
             raise TypeError(f"expected int64 labels, got {labels.dtype}")
-        if labels.dim() == 1 and expected[1] == 1:
-            labels = labels[:, None]
-        if labels.shape != expected:
+        columns = labels[:, None] if labels.dim() == 1 and expected[1] == 1 else labels
+        if columns.shape != expected:
             raise ValueError(f"labels of shape {tuple(labels.shape)}, expected {expected}")
-        return labels.unbind(1)
+        return columns.unbind(1)
 
     def _check_context(self, batch: int, context: Tensor | None) -> None:
         if (context is None) != (self.config.context_codes == 0):

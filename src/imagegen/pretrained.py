@@ -16,6 +16,7 @@ from torch import nn
 
 from imagegen.classifier import Classifier, ClassifierConfig
 from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
+from imagegen.hierarchy import HierarchicalVQVAE, HierarchyConfig
 from imagegen.prior import Prior, PriorConfig
 from imagegen.training import write_atomic
 from imagegen.vae import VAE, Autoencoder, VAEConfig
@@ -30,6 +31,7 @@ FAMILIES: dict[str, tuple[type, type[nn.Module]]] = {
     "decoder": (AttributeDecoderConfig, AttributeDecoder),
     "vqvae": (VQVAEConfig, VQVAE),
     "prior": (PriorConfig, Prior),
+    "hierarchy": (HierarchyConfig, HierarchicalVQVAE),
 }
 
 

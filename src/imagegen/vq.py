@@ -133,7 +133,7 @@ class Quantiser(nn.Module):
         "gradient": the codebook is a parameter; `nearest` carries the gradient of a codebook loss to it.
     restart: a code with fewer uses than this share of the fair one, N / K vectors of a batch, is put on a random
         vector of the batch. At first all counts are -1, so that the whole codebook starts on the data. 0: that alone.
-    The arithmetic is in float32, also under autocast. Under several processes the statistics are those of all.
+    The arithmetic is in the codebook's float32, also under autocast. The statistics are those of all processes.
     Source: van den Oord et al. 2017, arXiv:1711.00937, section 3 and appendix A.1; restarts: Dhariwal et al. 2020,
     arXiv:2005.00341, section 3.1.
     """
@@ -158,7 +158,7 @@ class Quantiser(nn.Module):
         """
         if z.dim() != 4 or z.shape[1] != self.codebook.shape[1]:
             raise ValueError(f"z of shape {tuple(z.shape)}, expected (B, {self.codebook.shape[1]}, h, w)")
-        z = z.float()
+        z = z.to(self.codebook.dtype)
         rows = z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1])  # (N, D), N = B h w
         if self.training:
             self._restart(rows, generator)
@@ -259,7 +259,7 @@ class VQVAE(nn.Module):
 
         Raises: ValueError: the images do not have the config's shape.
         """
-        z = self._encode(x).float()
+        z = self._encode(x).to(self.quantiser.codebook.dtype)
         rows = z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
         return nearest_code(rows, self.quantiser.codebook).view(len(x), *self.config.grid)
 

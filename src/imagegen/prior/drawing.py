@@ -19,7 +19,6 @@ def top_p_filter(logits: Tensor, p: float) -> Tensor:
         return logits
     ordered, order = torch.softmax(logits, dim=-1).sort(dim=-1, descending=True, stable=True)
     before = ordered.cumsum(dim=-1) - ordered  # the probability of all that are likelier
-    before[..., 0] = 0  # exactly: the likeliest is always kept
     dropped = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before >= p)
     return logits.masked_fill(dropped, -math.inf)
 

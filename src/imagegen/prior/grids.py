@@ -132,10 +132,9 @@ class Prior(nn.Module):
         """
         _check_codes("indices", indices, self.config.grid)
         self._check_ranges(indices, labels, context)
-        logits = (
-            self(indices, labels=labels, context=context).flatten(2).mT
-        )  # (B, N, K), as it lies in memory
-        nll = F.cross_entropy(logits.flatten(0, 1), indices.flatten(), reduction="none")
+        logits = self(indices, labels=labels, context=context)
+        logits = logits.flatten(2).mT.flatten(0, 1)  # (B N, K), as they lie in memory
+        nll = F.cross_entropy(logits, indices.flatten(), reduction="none")
         return -nll.unflatten(0, (len(indices), -1)).sum(dim=1)
 
     @torch.no_grad()

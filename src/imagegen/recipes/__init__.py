@@ -15,23 +15,29 @@ from torch import Tensor, nn
 from imagegen import pretrained
 from imagegen.data import Batch, Batches
 from imagegen.recipes.catalogue import DATA, RECIPES, Recipe
+from imagegen.recipes.code_terms import (
+    HierarchyObjective,
+    LevelPriorObjective,
+    PriorObjective,
+    VQObjective,
+    codes_of,
+    levels_of,
+    vq_terms,
+)
 from imagegen.recipes.terms import (
     AttributeObjective,
     AutoencoderObjective,
     ClassifierObjective,
     Objective,
-    PriorObjective,
     VAEObjective,
-    VQObjective,
-    codes_of,
     vae_terms,
-    vq_terms,
 )
 from imagegen.training import EMA, CheckpointError, NonFiniteLoss, Session, learning_rate, seed_of
 
 __all__ = [
-    "DATA", "RECIPES", "AttributeObjective", "AutoencoderObjective", "ClassifierObjective", "Job", "Objective",
-    "PriorObjective", "Recipe", "RecipeError", "VAEObjective", "VQObjective", "budget", "codes_of", "plan",
+    "DATA", "RECIPES", "AttributeObjective", "AutoencoderObjective", "ClassifierObjective", "HierarchyObjective",
+    "Job", "LevelPriorObjective", "Objective", "PriorObjective", "Recipe", "RecipeError", "VAEObjective", "VQObjective",
+    "budget", "codes_of", "levels_of", "plan",
     "recipe_step", "required", "train", "train_stale", "vae_terms", "vq_terms", "why_stale", "write_weights",
 ]  # fmt: skip
 

@@ -12,15 +12,15 @@ from torch import nn
 from imagegen import data
 from imagegen.classifier import ClassifierConfig
 from imagegen.decoder import AttributeDecoderConfig
+from imagegen.hierarchy import HierarchyConfig
 from imagegen.prior import PriorConfig
+from imagegen.recipes.code_terms import HierarchyObjective, LevelPriorObjective, PriorObjective, VQObjective
 from imagegen.recipes.terms import (
     AttributeObjective,
     AutoencoderObjective,
     ClassifierObjective,
     Objective,
-    PriorObjective,
     VAEObjective,
-    VQObjective,
 )
 from imagegen.vae import VAEConfig
 from imagegen.vq import VQVAEConfig
@@ -41,7 +41,7 @@ class Recipe:
     """
 
     name: str
-    model: VAEConfig | ClassifierConfig | AttributeDecoderConfig | VQVAEConfig | PriorConfig
+    model: VAEConfig | ClassifierConfig | AttributeDecoderConfig | VQVAEConfig | HierarchyConfig | PriorConfig
     objective: Objective = VAEObjective()
     data: str = "fashion-mnist"
     batch_size: int = 128
@@ -198,6 +198,46 @@ RECIPES: dict[str, Recipe] = {
             clip=50.0,
             value=2.3,
             cpu_minutes=17.0,
+            gpu_minutes=2.0,
+        ),
+        Recipe(
+            "hierarchy-avatars",
+            HierarchyConfig(),
+            HierarchyObjective(),
+            data="avatars",
+            batch_size=64,
+            n_steps=5_000,
+            lr=2e-3,
+            weight_decay=0.0,
+            clip=3000.0,
+            value=2.15,
+            cpu_minutes=18.0,
+            gpu_minutes=2.0,
+        ),
+        Recipe(
+            "hierarchy-avatars-top",
+            PriorConfig(codes=256, grid=(4, 4), attributes=AVATAR_ATTRIBUTES, width=96),
+            LevelPriorObjective(level="top"),
+            data="avatars",
+            batch_size=64,
+            n_steps=4_000,
+            clip=50.0,
+            value=2.1,
+            cpu_minutes=5.0,
+            gpu_minutes=1.0,
+        ),
+        Recipe(
+            "hierarchy-avatars-bottom",
+            PriorConfig(
+                grid=(8, 8), attributes=AVATAR_ATTRIBUTES, width=96, context_codes=256, context_grid=(4, 4)
+            ),
+            LevelPriorObjective(level="bottom"),
+            data="avatars",
+            batch_size=64,
+            n_steps=4_000,
+            clip=50.0,
+            value=2.05,
+            cpu_minutes=15.0,
             gpu_minutes=2.0,
         ),
     )

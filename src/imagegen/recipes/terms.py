@@ -1,6 +1,5 @@
 """What each training minimises: model and batch in, named terms of the loss out, one value an image."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,21 +10,15 @@ from torch.nn.functional import cross_entropy, pad
 from imagegen.classifier import Classifier
 from imagegen.data import Batch
 from imagegen.decoder import WITHHELD, AttributeDecoder
-from imagegen.images import to_float, to_unit
+from imagegen.images import to_unit
 from imagegen.metrics import mse
 from imagegen.objectives import (
     bernoulli_nll,
-    code_nll,
-    codebook_loss,
-    commitment_loss,
     free_bits,
     gaussian_kl_per_dim,
-    gaussian_nll,
     kl_weight,
 )
-from imagegen.prior import Prior
 from imagegen.vae import VAE, Autoencoder
-from imagegen.vq import VQVAE
 
 
 class Objective:
@@ -188,96 +181,4 @@ def withheld(labels: Tensor, *, share: float, generator: torch.Generator | None 
     order = (
         torch.rand(n, count, generator=generator, device=labels.device).argsort(1).argsort(1)
     )  # a random rank each
-    return torch.where(order < how_many, WITHHELD, labels)
-
-
-@dataclass(frozen=True)
-class VQObjective(Objective):
-    """A VQ-VAE's loss: distortion + beta * commitment, and the codebook loss if the codebook learns by gradient.
-
-    noise: standard deviation of p(x | codes), a Gaussian on pixels in [0, 1]; it weighs the distortion.
-    """
-
-    beta: float = 0.25
-    noise: float = 0.1
-    network: ClassVar = VQVAE
-    reported: ClassVar = ("distortion", "commitment", "mse")
-
-    def __post_init__(self) -> None:
-        if not self.beta >= 0 or not self.noise > 0:
-            raise ValueError(
-                f"beta is {self.beta} and noise is {self.noise}, expected beta >= 0 and noise > 0"
-            )
-
-    def terms(self, model: nn.Module, batch: Batch, *, step: int, n_steps: int,
-              generator: torch.Generator | None = None) -> dict[str, Tensor]:  # fmt: skip
-        by_gradient = getattr(model, "module", model).config.update == "gradient"
-        return vq_terms(
-            model, batch.x, beta=self.beta, noise=self.noise, by_gradient=by_gradient, generator=generator
-        )
-
-
-def vq_terms(model: nn.Module, x: Tensor, *, beta: float = 0.25, noise: float = 0.1, by_gradient: bool = False,
-             generator: torch.Generator | None = None) -> dict[str, Tensor]:  # fmt: skip
-    """Return the terms of a VQ-VAE's loss for images x (B, C, H, W) in [-1, 1], each (B,).
-
-    distortion: -log N(x; mean, noise^2) in nats, of pixels in [0, 1]; commitment: the encoder's squared distance to its
-    codes; loss = distortion + beta * commitment, plus the codebook loss if the codebook learns by gradient.
-    """
-    out = model(x, generator=generator)
-    pixels, target = torch.sigmoid(out.params.float()), to_unit(x)
-    distortion = gaussian_nll(pixels, target, 2 * math.log(noise))
-    commitment = commitment_loss(out.z.float(), out.nearest)
-    loss = distortion + beta * commitment
-    if by_gradient:
-        loss = loss + codebook_loss(out.z.float(), out.nearest)
-    return {"loss": loss, "distortion": distortion, "commitment": commitment, "mse": mse(pixels, target)}
-
-
-@dataclass(frozen=True)
-class PriorObjective(Objective):
-    """The code length, in nats an image, of the codes that a shipped VQ-VAE gives the training images.
-
-    tokeniser: the VQ-VAE's name. unconditional: the share of images of which all labels are withheld; of the others,
-    where there are several labels, a uniform number of them, at most all but one.
-    """
-
-    tokeniser: str = "vqvae-fashion"
-    unconditional: float = 0.5
-    network: ClassVar = Prior
-    reported: ClassVar = ("nll",)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.unconditional <= 1:
-            raise ValueError(f"unconditional is {self.unconditional}, expected a share in [0, 1]")
-
-    @property
-    def requires(self) -> tuple[str, ...]:
-        return (self.tokeniser,)
-
-    def prepared(self, images: Tensor, models: dict[str, nn.Module]) -> Tensor:
-        return codes_of(models[self.tokeniser], images)
-
-    def terms(self, model: nn.Module, batch: Batch, *, step: int, n_steps: int,
-              generator: torch.Generator | None = None) -> dict[str, Tensor]:  # fmt: skip
-        labels = batch.labels.reshape(len(batch.x), -1)
-        told = partly_told(labels, unconditional=self.unconditional, generator=generator)
-        nll = code_nll(model(batch.x, labels=told), batch.x)
-        return {"loss": nll, "nll": nll}
-
-
-@torch.inference_mode()
-def codes_of(model: VQVAE, images: Tensor, *, batch: int = 250) -> Tensor:
-    """Return the codes int64 (N, h, w) of uint8 images (N, C, H, W), on the CPU."""
-    device = next(model.parameters()).device
-    return torch.cat([model.encode(to_float(part.to(device))).cpu() for part in images.split(batch)])
-
-
-def partly_told(labels: Tensor, *, unconditional: float, generator: torch.Generator | None = None) -> Tensor:
-    """Return labels (B, A), all of a share of the rows -1, and in the others a uniform number of 0 to A - 1 of them."""
-    n, count = labels.shape
-    how_many = torch.randint(count, (n, 1), generator=generator, device=labels.device)
-    nothing = torch.rand(n, 1, generator=generator, device=labels.device) < unconditional
-    how_many = torch.where(nothing, count, how_many)
-    order = torch.rand(n, count, generator=generator, device=labels.device).argsort(1).argsort(1)
     return torch.where(order < how_many, WITHHELD, labels)

@@ -9,6 +9,10 @@ NAMES = {
     "nll": "Negative log-likelihood",
     "kl": "KL divergence",
     "bits_per_dim": "Bits a dimension",
+    "bits_per_code": "Bits a code",
+    "bits_per_image": "Bits an image, of its codes",
+    "code_length": "Code length",
+    "code_length_pixels": "Code length, pixels given the code",
     "mse": "Mean squared error",
     "psnr": "PSNR",
     "ssim": "SSIM",
@@ -23,12 +27,27 @@ NAMES = {
 ENDINGS = {
     "_floor": "real against real",
     "_normal": "z ~ N(0, I)",
+    "_uniform": "codes drawn evenly",
+    "_told": "told its class",
+    "_detail": "bottom codes drawn, top codes real",
+    "_top_alone": "the top level alone",
     "_fitted": "z from a Gaussian fitted to the codes",
     "_reconstructions": "reconstructions",
     "_0": "told nothing",
     "_1": "told one attribute",
     "_2": "told two attributes",
 }
+_WAYS = (
+    "_floor",
+    "",
+    "_told",
+    "_detail",
+    "_normal",
+    "_fitted",
+    "_uniform",
+    "_reconstructions",
+    "_top_alone",
+)
 SAMPLES = ("fd", "kid", "precision", "recall", "coverage", "memorisation")
 
 Entry = dict
@@ -65,6 +84,17 @@ def likelihood(results: list[dict]) -> View:
     models = [r for r in results if "distortion" in r["metrics"]]
     columns |= {"active_units": "Active units", "mse": "MSE"}
     return compared(models, columns)
+
+
+def codes(results: list[dict]) -> View:
+    """Return two tables: how a codebook describes images, and what a whole model needs to store one."""
+    columns = {"mse": "MSE", "psnr": "PSNR, dB", "perplexity": "Perplexity"}
+    columns |= {"codes_used": "Codes used", "bits_per_image": "Bits an image"}
+    quantised = [r for r in results if "codes_used" in r["metrics"]]
+    lengths = {"bits_per_code": "Bits a code", "code_length": "Code length, bits/dim"}
+    lengths |= {"code_length_pixels": "of which pixels, bits/dim"}
+    measured = [r for r in results if "code_length" in r["metrics"]]
+    return compared(quantised, columns) + compared(measured, lengths)
 
 
 def feature_networks(results: list[dict]) -> View:
@@ -109,7 +139,7 @@ def samples(results: list[dict]) -> View:
         rows, floor = [], None
         for result in members:
             entries = result["metrics"]
-            for ending in ("_floor", "", "_normal", "_fitted", "_reconstructions"):
+            for ending in _WAYS:
                 if names["fd"] + ending not in entries:
                     continue
                 words = ENDINGS.get(ending, "")
@@ -128,6 +158,7 @@ def samples(results: list[dict]) -> View:
 VIEWS = {
     "likelihood": likelihood,
     "samples": samples,
+    "codes": codes,
     "features": feature_networks,
     "decoder": decoders,
 }

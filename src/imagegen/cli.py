@@ -17,6 +17,7 @@ from imagegen.decoder import WITHHELD, AttributeDecoder
 from imagegen.images import from_unit, to_uint8
 from imagegen.prior import Prior
 from imagegen.vae import VAE, Autoencoder
+from imagegen.vq import VQVAE
 
 USER_ERRORS = (
     data.DataError,
@@ -125,9 +126,9 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", required=True, metavar="FILE")
     add(
         "--part",
-        choices=("decoder", "encoder"),
-        default="decoder",
-        help="decoder (default): z or attributes -> images in [0, 1]; encoder: x in [-1, 1] -> what describes z",
+        choices=("decoder", "encoder", "prior"),
+        help="decoder: z, codes or attributes -> images in [0, 1]; encoder: x in [-1, 1] -> what describes z, or "
+        "codes; prior: codes and labels -> logits (default: the first that there is)",
     )
     export.set_defaults(run=_export)
     for command in (measure, draw, export):
@@ -277,15 +278,23 @@ def _export(args: argparse.Namespace) -> int:
         parts["decoder"] = (export.PixelDecoder(model), {"z": torch.zeros(2, config.latent_dim)}, ["images"])
         codes = ["mean", "log_var"] if isinstance(model, VAE) else ["z"]
         parts["encoder"] = (export.Encoder(model), {"x": torch.zeros(2, *config.image_shape)}, codes)
-    if args.part not in parts:
+    elif isinstance(model, VQVAE):
+        decoder, x = export.CodePixels(model), {"x": torch.zeros(2, *config.image_shape)}
+        parts["decoder"] = (decoder, decoder.examples(), ["images"])
+        parts["encoder"] = (export.ImageCodes(model), x, ["codes"])
+    elif isinstance(model, Prior) and not config.context_codes:
+        prior = export.PriorLogits(model)
+        parts["prior"] = (prior, prior.examples(), ["logits"])
+    part = args.part or next(iter(parts), "decoder")
+    if part not in parts:
         have = ", ".join(parts) or "nothing to export"
-        raise recipes.RecipeError(f"{args.name} has no {args.part}; it has {have}")
-    module, inputs, outputs = parts[args.part]
+        raise recipes.RecipeError(f"{args.name} has no {part}; it has {have}")
+    module, inputs, outputs = parts[part]
     try:
         difference = export.export_onnx(module, inputs, args.output, output_names=outputs)
     except (export.ExportError, OSError) as error:
         raise recipes.RecipeError(f"cannot export {args.name}: {error}") from error
-    print(f"{args.name}: {args.part} in {args.output}; it differs from PyTorch by at most {difference:.2g}")
+    print(f"{args.name}: {part} in {args.output}; it differs from PyTorch by at most {difference:.2g}")
     return 0
 
 

@@ -73,6 +73,10 @@ class CodePixels(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         return torch.sigmoid(self.model.decode(_grids(codes, self.model.config)))
 
+    def examples(self) -> dict[str, Tensor]:
+        """Return inputs for `export_onnx` that hold every code."""
+        return {"codes": _every_code(self.model.config)}
+
 
 class ImageCodes(nn.Module):
     """x (B, C, H, W) in [-1, 1] -> the codes (B, h w) of a discrete autoencoder, row by row, in float32."""
@@ -103,10 +107,23 @@ class PriorLogits(nn.Module):
             labels = torch.minimum(labels.round().clamp(min=-1), self.last).long()
         return self.model(_grids(codes, self.model.config), labels=labels).flatten(2).mT
 
+    def examples(self) -> dict[str, Tensor]:
+        """Return inputs for `export_onnx` that hold every code, and labels from all withheld to the last of each."""
+        codes = _every_code(self.model.config)
+        shares = torch.linspace(0, 1, len(codes))[:, None]
+        labels = (shares * (self.last + 1)).floor() - 1
+        return {"codes": codes, "labels": labels} if len(self.last) else {"codes": codes}
+
 
 def _grids(codes: Tensor, config: Any) -> Tensor:
     """Return float codes (B, h w) as int64 (B, h, w), each among the codes that there are."""
     return codes.round().clamp(0, config.codes - 1).long().reshape(-1, *config.grid)
+
+
+def _every_code(config: Any) -> Tensor:
+    n, codes = config.grid[0] * config.grid[1], config.codes
+    rows = max(4, -(-codes // n))
+    return (torch.arange(rows * n) % codes).reshape(rows, n).float()
 
 
 def fingerprint(module: nn.Module, *parts: object) -> str:

@@ -96,8 +96,16 @@ class HierarchicalVQVAE(nn.Module):
 
     def forward(self, x: Tensor, *, withheld: Tensor | None = None,
                 generator: torch.Generator | None = None) -> HierarchyOutput:  # fmt: skip
-        """Args: withheld: bool (B,), of which images the decoder is not told the bottom level; None: of none."""
+        """Return what the model computes; in training mode both codebooks then move.
+
+        Args: withheld: bool (B,), of which images the decoder is not told the bottom level; None: of none.
+        Raises: ValueError: the images do not have the config's shape, or withheld is not bool (B,).
+        """
         features = self._features(x)
+        if withheld is not None and (withheld.dtype != torch.bool or withheld.shape != x.shape[:1]):
+            raise ValueError(
+                f"withheld of shape {tuple(withheld.shape)}, {withheld.dtype}, expected bool ({len(x)},)"
+            )
         z_top = self.to_top(features)
         top = self.top(z_top, generator=generator)
         coarse = self.from_top(top.quantised)
@@ -147,5 +155,5 @@ class HierarchicalVQVAE(nn.Module):
 
 
 def _nearest_grid(z: Tensor, quantiser: Quantiser) -> Tensor:
-    rows = z.float().permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+    rows = z.to(quantiser.codebook.dtype).permute(0, 2, 3, 1).reshape(-1, z.shape[1])
     return nearest_code(rows, quantiser.codebook).view(len(z), *z.shape[2:])

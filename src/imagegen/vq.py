@@ -107,7 +107,7 @@ def straight_through(z: Tensor, nearest: Tensor) -> Tensor:
     """
     if z.shape != nearest.shape:
         raise ValueError(f"z {tuple(z.shape)} and nearest {tuple(nearest.shape)} differ")
-    return _StraightThrough.apply(z, nearest.detach())
+    return _StraightThrough.apply(z, nearest)
 
 
 @dataclass(frozen=True)

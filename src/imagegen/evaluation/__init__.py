@@ -19,6 +19,7 @@ from imagegen.evaluation.attributes import measure_classifier, measure_decoder
 from imagegen.evaluation.code_length import measure_code_length, shown_by
 from imagegen.evaluation.codes import measure_prior, measure_vqvae
 from imagegen.evaluation.entries import Entry, over_images, over_seeds
+from imagegen.evaluation.levels import measure_hierarchy, measure_kept, measure_level_prior
 from imagegen.evaluation.reconstruction import measure_autoencoder, measure_vae
 from imagegen.evaluation.samples import (
     LEAST,
@@ -29,10 +30,12 @@ from imagegen.evaluation.samples import (
     drawers,
     floor,
     measure_generator,
+    measure_levels,
     measure_samples,
     reference,
     sampled_codes,
 )
+from imagegen.hierarchy import HierarchicalVQVAE
 from imagegen.prior import Prior
 from imagegen.recipes import DATA, RecipeError
 from imagegen.vae import VAE, Autoencoder
@@ -41,13 +44,14 @@ from imagegen.vq import VQVAE
 __all__ = [
     "PROTOCOLS", "Entry", "Protocol", "Reference", "Ruler", "drawers", "evaluate", "floor",
     "measure_autoencoder", "measure_classifier", "measure_code_length", "measure_decoder", "measure_generator",
-    "measure_prior", "measure_samples", "measure_vae", "measure_vqvae", "over_images", "over_seeds", "reference",
-    "sampled_codes", "shown_by", "tokeniser_of",
+    "measure_hierarchy", "measure_kept", "measure_level_prior", "measure_levels", "measure_prior", "measure_samples",
+    "measure_vae", "measure_vqvae", "over_images", "over_seeds", "reference", "sampled_codes", "shown_by",
+    "tokeniser_of",
 ]  # fmt: skip
 
 
-def tokeniser_of(name: str, *, folder: Path | str = pretrained.FOLDER) -> VQVAE:
-    """Return the VQ-VAE whose codes the prior called `name` was trained on, from `folder` or else from the package.
+def tokeniser_of(name: str, *, folder: Path | str = pretrained.FOLDER) -> VQVAE | HierarchicalVQVAE:
+    """Return the model whose codes the prior called `name` was trained on, from `folder` or else from the package.
 
     Raises: PretrainedError: it is missing, or its weights are not those that the prior's card names.
     """
@@ -56,6 +60,37 @@ def tokeniser_of(name: str, *, folder: Path | str = pretrained.FOLDER) -> VQVAE:
     if pretrained.card(tokeniser, folder=home)["sha256"] != sha256:
         raise pretrained.PretrainedError(f"{name} was trained on the codes of other weights of {tokeniser}")
     return pretrained.load(tokeniser, folder=home)
+
+
+def _of_prior(name: str, prior: Prior, folder: Path | str, test: Any, train: Any, protocol: Protocol | None,
+              progress: bool, where: dict[str, Any]) -> tuple[dict[str, Entry], dict[str, str]]:  # fmt: skip
+    """Return the figures of a prior, and the SHA-256 of the weights, beside its own, that they hang on."""
+    tokeniser, requires = (
+        tokeniser_of(name, folder=folder),
+        dict(pretrained.card(name, folder=folder)["requires"]),
+    )
+    images, labels = test
+    options = {"progress": progress} | where
+    if isinstance(tokeniser, VQVAE):
+        measured = measure_prior(prior, tokeniser, images, labels, **where)
+        described, what = shown_by(tokeniser, prior, **where), "the codes under the prior"
+        measured |= measure_code_length(described, train.images, images, what=what)
+        return measured | (
+            measure_generator(tokeniser, protocol, prior=prior, **options) if protocol else {}
+        ), requires
+    measured = measure_level_prior(prior, tokeniser, images, labels, **where)
+    if not prior.config.context_codes:
+        return measured, requires
+    above = name.removesuffix("-bottom") + "-top"
+    requires[above] = pretrained.card(above, folder=folder)["sha256"]
+    priors = pretrained.load(above, folder=folder), prior
+    described, what = shown_by(tokeniser, *priors, **where), "the codes of both levels under their priors"
+    measured |= measure_code_length(described, train.images, images, what=what)
+    if protocol:
+        measured |= measure_levels(tokeniser, protocol, priors=priors, **options)
+        judge, names = pretrained.load(protocol.network, folder=protocol.folder), tuple(train.attributes)
+        measured |= measure_kept(tokeniser, priors, judge, images, labels, names, **where)
+    return measured, requires
 
 
 def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | None = None,
@@ -77,8 +112,11 @@ def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | 
         raise pretrained.PretrainedError(f"the card of {name} names the data {source!r}; known: {known}")
     protocol = PROTOCOLS.get(source)
     decoder = isinstance(model, AttributeDecoder)  # it is not sampled: its attributes are given
+    half = (
+        isinstance(model, Prior) and card["recipe"]["objective"].get("level") == "top"
+    )  # nor is half a model
     other = isinstance(model, Classifier) and (protocol is None or protocol.network != name)
-    if protocol is not None and (decoder or other):
+    if protocol is not None and (decoder or half or other):
         protocol = None
     if protocol is not None and isinstance(model, Classifier):  # measured by itself, not by the shipped one
         protocol = dataclasses.replace(protocol, folder=folder)
@@ -89,7 +127,7 @@ def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | 
     test = DATA[source]("test")
     images, labels = test.images[:limit], test.labels[:limit]
     began, used = time.perf_counter(), protocol and protocol.described()
-    where = {"device": device}
+    where, requires = {"device": device}, {}
     if isinstance(model, Classifier):
         names = tuple(getattr(test, "attributes", ()))
         measured = measure_classifier(model, images, labels, names=names, **where)
@@ -97,23 +135,27 @@ def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | 
     elif decoder:
         train = DATA[source]("train")
         measured = measure_decoder(model, (images, labels), (train.images, train.labels), **where)
+    elif isinstance(model, Prior):
+        train = DATA[source]("train")
+        measured, requires = _of_prior(
+            name, model, folder, (images, labels), train, protocol, progress, where
+        )
     else:
-        prior, train, what = None, DATA[source]("train").images, "KL(q(z | x) || p(z)), one draw of z"
+        train, options = DATA[source]("train").images, {"progress": progress} | where
         if isinstance(model, VAE):
-            options = {"n_samples": n_samples, "seed": seed, "progress": progress}
-            measured = measure_vae(model, images, **options, **where)
-        elif isinstance(model, Prior):
-            prior, model = model, tokeniser_of(name, folder=folder)
-            measured, what = measure_prior(prior, model, images, labels, **where), "the codes under the prior"
-        elif isinstance(model, VQVAE):
-            measured, what = measure_vqvae(model, images, **where), "the codes, evenly spread"
+            measured = measure_vae(model, images, n_samples=n_samples, seed=seed, **options)
+            what = "KL(q(z | x) || p(z)), one draw of z"
+        elif isinstance(model, VQVAE | HierarchicalVQVAE):
+            measure = measure_vqvae if isinstance(model, VQVAE) else measure_hierarchy
+            measured, what = measure(model, images, **where), "the codes, evenly spread"
         else:
             measured = measure_autoencoder(model, images, **where)
         if not isinstance(model, Autoencoder):  # its codes have no distribution, and so no length
-            described = shown_by(model, prior, seed=seed, device=device)
+            described = shown_by(model, seed=seed, **where)
             measured |= measure_code_length(described, train, images, what=what)
         if protocol:
-            measured |= measure_generator(model, protocol, prior=prior, progress=progress, **where)
+            measure = measure_levels if isinstance(model, HierarchicalVQVAE) else measure_generator
+            measured |= measure(model, protocol, **options)
     result = {
         "name": name,
         "kind": "model",
@@ -124,6 +166,7 @@ def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | 
         "seconds": round(time.perf_counter() - began, 1),
         "data": f"{source}, {len(images)} test images",
         "weights_sha256": card["sha256"],
+        "requires": requires,
         "metrics": measured,
     }
     if protocol:

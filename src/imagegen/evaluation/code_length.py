@@ -18,15 +18,15 @@ FITTED_ON = 10_000  # training images, on which the levels' probabilities are co
 Shown = Callable[[Tensor, int], tuple[Tensor, Tensor]]  # (uint8 images, number of the first) -> pixels, nats
 
 
-def shown_by(model: nn.Module, prior: nn.Module | None = None, *, seed: int = 0,
+def shown_by(model: nn.Module, *priors: nn.Module, seed: int = 0,
              device: torch.device | str = "cpu") -> Shown:  # fmt: skip
     """Return how a model describes uint8 images (B, C, H, W): pixels in [0, 1] from its code, and its nats (B,).
 
     A VAE: one z ~ q(z | x) an image, at KL(q || p), which it costs on the average. A VQ-VAE: the codes of x, under the
-    prior, or evenly spread where there is none.
+    prior, or evenly spread where there is none. A hierarchy: the codes of both levels, under a prior for each.
     """
     model = model.to(device, memory_format=torch.channels_last).eval()
-    prior = prior if prior is None else prior.to(device).eval()
+    priors = tuple(prior.to(device).eval() for prior in priors)
 
     def described(images: Tensor, start: int) -> tuple[Tensor, Tensor]:
         x = to_float(images.to(device))
@@ -36,8 +36,9 @@ def shown_by(model: nn.Module, prior: nn.Module | None = None, *, seed: int = 0,
             code, nats = reparameterise(mean, log_var, generator=generator), gaussian_kl(mean, log_var)
         else:
             code = model.encode(x)
-            nats = code_rate(model, prior, code)
-        return torch.sigmoid(model.decode(code)).cpu(), nats.double().cpu()
+            nats = code_rate(model, priors, code)
+        logits = model.decode(*code) if isinstance(code, tuple) else model.decode(code)
+        return torch.sigmoid(logits).cpu(), nats.double().cpu()
 
     return described
 

@@ -1,6 +1,7 @@
 """How well codes describe given images, how a codebook is used, and how short a description a prior makes of them."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -80,8 +81,15 @@ def measure_prior(prior: nn.Module, tokeniser: nn.Module, images: Tensor, labels
     }
 
 
-def code_rate(tokeniser: nn.Module, prior: nn.Module | None, codes: Tensor) -> Tensor:
-    """Return what codes (B, h, w) cost under a prior, all labels withheld, or evenly where there is none: (B,) nats."""
-    if prior is None:
-        return torch.full((len(codes),), math.prod(codes.shape[1:]) * math.log(tokeniser.config.codes))
-    return code_nll(prior(codes), codes)
+def code_rate(model: nn.Module, priors: Sequence[nn.Module], codes: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """Return what codes (B, h, w), or those of two levels, cost: (B,) nats; all labels withheld.
+
+    priors: one for each level, the bottom one given the top's codes; none at all: every code costs log K.
+    """
+    levels = codes if isinstance(codes, tuple) else (codes,)
+    if not priors:
+        sizes = model.config.codes if isinstance(codes, tuple) else (model.config.codes,)
+        nats = sum(math.prod(c.shape[1:]) * math.log(size) for c, size in zip(levels, sizes, strict=True))
+        return torch.full((len(levels[0]),), nats, device=levels[0].device)
+    contexts = (None, *levels[:-1])
+    return sum(code_nll(p(c, context=t), c) for p, c, t in zip(priors, levels, contexts, strict=True))

@@ -12,9 +12,11 @@ from tqdm import tqdm
 
 from imagegen import metrics, pretrained
 from imagegen.evaluation.entries import Entry, over_seeds
+from imagegen.evaluation.levels import sampled_bottom, shown
+from imagegen.hierarchy import HierarchicalVQVAE
 from imagegen.images import from_unit, to_float, to_uint8
 from imagegen.prior import Prior
-from imagegen.recipes import DATA
+from imagegen.recipes import DATA, levels_of
 from imagegen.vae import VAE, Autoencoder
 from imagegen.vq import VQVAE
 
@@ -294,11 +296,50 @@ def measure_generator(model: VAE | Autoencoder | VQVAE, protocol: Protocol, *, p
         entries |= measure_samples(draw, protocol, **options)
     if prior is not None:  # the reconstructions are its tokeniser's
         return entries
-    ruler, _, test = reference(protocol, device)
-    images = DATA[protocol.data]("test").images[: protocol.n]
-    again = ruler.features(_decoded(model, _codes(model, images)))
-    entries[f"fd_{protocol.suffix}_reconstructions"] = {
-        "value": metrics.frechet_distance(again, test), "unit": "", "n": len(images),
-        "detail": "the test images themselves, encoded and decoded: no samples",
-    }  # fmt: skip
+    again = _decoded(model, _codes(model, DATA[protocol.data]("test").images[: protocol.n]))
+    return entries | _again(again, protocol, "reconstructions", "encoded and decoded", device)
+
+
+def measure_levels(model: HierarchicalVQVAE, protocol: Protocol, *, priors: tuple[Prior, Prior] | None = None,
+                   progress: bool = False, device: torch.device | str = "cpu") -> dict[str, Entry]:  # fmt: skip
+    """Return the measures of a hierarchy: with priors of its two levels of samples, else of its reconstructions.
+
+    Samples are drawn in two ways: both levels ("") and the bottom level alone, given the top codes of training images
+    ("_detail").
+    """
+    model = model.to(device, memory_format=torch.channels_last).eval()
+    if priors is None:
+        top, bottom = levels_of(model, DATA[protocol.data]("test").images[: protocol.n])
+        whole, alone = shown(model, top, bottom), shown(model, top)
+        return _again(whole, protocol, "reconstructions", "encoded and decoded", device) | _again(
+            alone, protocol, "top_alone", "encoded, and decoded from the top level alone", device
+        )
+    over_top, under_top = (prior.to(device).eval() for prior in priors)
+    train = DATA[protocol.data]("train").images
+
+    def both(n: int, generator: Generator) -> Tensor:
+        top = sampled_codes(over_top, n, generator)
+        return shown(model, top, sampled_bottom(under_top, top, generator))
+
+    def detail(n: int, generator: Generator) -> Tensor:
+        top, _ = levels_of(model, train[torch.randperm(len(train), generator=generator)[:n]])
+        return shown(model, top, sampled_bottom(under_top, top, generator))
+
+    entries: dict[str, Entry] = {}
+    for ending, draw, how in (
+        ("", both, "the codes of both levels from their priors, all labels withheld"),
+        ("_detail", detail, "the top codes of training images, the bottom codes from their prior"),
+    ):
+        options = {"ending": ending, "how": how, "progress": progress, "device": device}
+        entries |= measure_samples(draw, protocol, **options)
     return entries
+
+
+def _again(images: Tensor, protocol: Protocol, ending: str, how: str,
+           device: torch.device | str) -> dict[str, Entry]:  # fmt: skip
+    """Return the distance of what a model makes of the test images themselves, uint8 (N, C, H, W)."""
+    ruler, _, test = reference(protocol, device)
+    return {f"fd_{protocol.suffix}_{ending}": {
+        "value": metrics.frechet_distance(ruler.features(images), test), "unit": "", "n": len(images),
+        "detail": f"the test images themselves, {how}: no samples",
+    }}  # fmt: skip

@@ -25,6 +25,10 @@ class GridExplorer(Explorer):
         check_codes(codes, self._network.config)
         return export.CodePixels(self._network)(codes.to(self._device)).float().cpu()
 
+    def _graphs(self) -> dict[str, tuple[nn.Module, dict[str, Tensor], tuple[str, ...]]]:
+        decoder = export.CodePixels(self._network)
+        return {"decoder": (decoder, decoder.examples(), ("pixels",))}
+
     def _codebook(self) -> dict[str, Any]:
         """Return the codes as small pictures, in an order that puts similar ones side by side."""
         pictures = patches(self.decode, self._network.config)
@@ -69,9 +73,6 @@ class CodeExplorer(GridExplorer):
         """Return the codes (B, h w), int64 on the CPU, of images (B, C, H, W) in [-1, 1]."""
         return self._network.encode(x.to(self._device)).flatten(1).cpu()
 
-    def _graphs(self) -> dict[str, tuple[nn.Module, dict[str, Tensor], tuple[str, ...]]]:
-        return {"decoder": code_graph(self._network)}
-
     def _describe(self) -> tuple[dict[str, Any], Tensor, str]:
         codes = self.encode(images.to_float(self._images))
         (h, w), n = self._network.config.grid, min(12, len(codes))
@@ -107,14 +108,6 @@ def check_codes(codes: Tensor, config: Any) -> None:
     wrong = codes[(codes != codes.round()) | (codes < 0) | (codes >= config.codes)]
     if len(wrong):
         raise ValueError(f"code {wrong[0].item():g}, expected a whole number from 0 to {config.codes - 1}")
-
-
-def code_graph(model: nn.Module) -> tuple[nn.Module, dict[str, Tensor], tuple[str, ...]]:
-    """Return what `Explorer._graphs` wants of a decoder of codes; the examples hold every code."""
-    (h, w), codes = model.config.grid, model.config.codes
-    rows = max(2, -(-codes // (h * w)))
-    examples = (torch.arange(rows * h * w) % codes).reshape(rows, h * w).float()
-    return export.CodePixels(model), {"codes": examples}, ("pixels",)
 
 
 def patches(decode: Any, config: Any) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from imagegen import export, images
 from imagegen.widgets.attributes import menus
-from imagegen.widgets.codes import GridExplorer, check_codes, code_graph
+from imagegen.widgets.codes import GridExplorer, check_codes
 from imagegen.widgets.explorer import levels, packed
 
 _MAX_EXAMPLES = 12
@@ -92,7 +92,8 @@ class PriorExplorer(GridExplorer):
         return (self.logits(values[None, :n], values[None, n:-1])[0, place].contiguous(),)
 
     def _graphs(self) -> dict[str, tuple[nn.Module, dict[str, Tensor], tuple[str, ...]]]:
-        return {"prior": prior_graph(self._network.prior), "decoder": code_graph(self._network)}
+        prior = export.PriorLogits(self._network.prior)
+        return super()._graphs() | {"prior": (prior, prior.examples(), ("logits",))}
 
     def _labels(self) -> Tensor:
         """Return the labels (R, A) of the samples in the static picture."""
@@ -112,6 +113,7 @@ class PriorExplorer(GridExplorer):
         fill = torch.cat([drawn, examples]).flatten().mode().values.item()
         # The page starts half way: with the first rows of an example, whose labels are known if it was drawn here.
         kept = h // 2 * w
+        known = labels.tolist() if self._examples is None else [None] * len(examples)
         own = labels[:1] if self._examples is None else torch.full_like(labels[:1], _WITHHELD)
         start = _veiled(examples[:1], kept, fill)
         meta = {
@@ -120,8 +122,10 @@ class PriorExplorer(GridExplorer):
             "book": self._codebook(),
             "fill": fill,
             "examples": [
-                {"alt": f"Example {i + 1}", "pixels": packed(pixels), "codes": codes}
-                for i, (pixels, codes) in enumerate(zip(self.decode(examples), examples.tolist(), strict=True))
+                {"alt": f"Example {i + 1}", "pixels": packed(pixels), "codes": codes, "labels": told}
+                for i, (pixels, codes, told) in enumerate(
+                    zip(self.decode(examples), examples.tolist(), known, strict=True)
+                )
             ],
             "start": {
                 "labels": own[0].tolist(),
@@ -154,18 +158,6 @@ class PriorExplorer(GridExplorer):
                 open_ = open_.repeat_interleave(height // h, 0).repeat_interleave(width // w, 1)
                 tiles.append(pixels + open_ * 0.6 * (0.5 - pixels))
         return images.grid(levels(torch.stack(tiles)), columns=len(counts)), counts
-
-
-def prior_graph(prior: nn.Module) -> tuple[nn.Module, dict[str, Tensor], tuple[str, ...]]:
-    """Return what `Explorer._graphs` wants of a prior; the examples hold every code, given and withheld labels."""
-    (h, w), sizes = prior.config.grid, torch.tensor(tuple(prior.config.attributes), dtype=torch.float32)
-    rows = max(4, -(-prior.config.codes // (h * w)))
-    codes = (torch.arange(rows * h * w) * 7 % prior.config.codes).reshape(rows, h * w).float()
-    inputs = {"codes": codes}
-    if len(sizes):
-        shares = torch.arange(rows)[:, None] / (rows - 1)
-        inputs["labels"] = (shares * sizes).floor().sub(1)  # from all withheld to the last value of each
-    return export.PriorLogits(prior), inputs, ("logits",)
 
 
 def _examples(start: Tensor, config: Any) -> Tensor:

@@ -867,6 +867,7 @@ export function mountCodeExplorer(element, meta, backend) {
   }
   function effect() { // what the last edit did to the picture that is shown
     if (!changed || painted.codes !== codes) return '';
+    if (!changed.codes) return ' It is the code that was there.';
     const n = changed.mask.reduce((a, b) => a + b, 0);
     return ` ${n} of ${cells} pixels changed; the ${changed.codes === 1 ? 'replaced code stands' : `${changed.codes} replaced codes stand`} for ${changed.codes * cell}.`;
   }

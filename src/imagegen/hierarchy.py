@@ -21,7 +21,7 @@ class HierarchyConfig:
     """
 
     image_shape: tuple[int, int, int] = (3, 64, 64)
-    codes: tuple[int, int] = (256, 512)
+    codes: tuple[int, int] = (16, 512)
     code_dim: int = 64
     widths: tuple[int, ...] = (24, 48, 96)
     blocks: int = 2

@@ -182,10 +182,10 @@ RECIPES: dict[str, Recipe] = {
             "pixelcnn-fashion",
             PriorConfig(network="pixelcnn", grid=(7, 7), attributes=(10,), width=64),
             PriorObjective(tokeniser="vqvae-fashion"),
-            n_steps=5_000,
+            n_steps=3_000,
             clip=50.0,
             value=2.2,
-            cpu_minutes=15.0,
+            cpu_minutes=9.0,
             gpu_minutes=2.0,
         ),
         Recipe(

@@ -6,8 +6,13 @@ A new benchmark is a module with `measure(*, quick, say) -> record` (see `benchm
 # name on the command line: the module that measures, imported only when it is run
 BENCHMARKS = {
     "vae": "benchmarks.vae",
+    "quantiser": "benchmarks.vq",
+    "codebook": "benchmarks.codebook",
+    "sampling": "benchmarks.prior",
+    "hierarchy": "benchmarks.hierarchy",
     "widget": "benchmarks.widget",
 }
+ON_REQUEST = {"codebook": 40, "hierarchy": 12}  # run only where named, and the minutes that they take
 
 
 class Unavailable(RuntimeError):

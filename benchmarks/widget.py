@@ -1,4 +1,4 @@
-"""How long an explorer takes from a move or a menu's change to the pixels on its canvas, in a headless browser."""
+"""How long an explorer takes from a move, a menu's change or a key to the pixels, in a headless browser."""
 
 import sys
 from collections.abc import Callable

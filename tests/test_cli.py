@@ -15,7 +15,9 @@ from imagegen.classifier import Classifier, ClassifierConfig
 from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
 from imagegen.images import to_float, to_unit
 from imagegen.objectives import bernoulli_nll, gaussian_kl
+from imagegen.prior import Prior, PriorConfig
 from imagegen.vae import VAE, Autoencoder, VAEConfig
+from imagegen.vq import VQVAE, VQVAEConfig
 
 
 @pytest.fixture(autouse=True)
@@ -341,6 +343,54 @@ def test_every_part_that_there_is_can_be_exported(capsys, others, name, part, in
     assert np.abs(session.run(None, {label: given.numpy()})[0] - expected.numpy()).max() < 1e-4
 
 
+@pytest.fixture
+def grids(tmp_path):
+    """A folder with a tiny VQ-VAE, a prior over its codes, and a prior that needs other codes too."""
+    torch.manual_seed(0)
+    config = VQVAEConfig((1, 8, 8), codes=5, code_dim=4, widths=(4, 4), blocks=0, hidden=4)
+    sizes = {"codes": 5, "grid": (2, 2), "attributes": (3,), "width": 8, "depth": 1, "heads": 1}
+    networks = {
+        "tokens": VQVAE(config),
+        "prior": Prior(PriorConfig(**sizes)),
+        "fine": Prior(PriorConfig(**sizes, context_codes=3, context_grid=(1, 1))),
+    }
+    for name, network in networks.items():
+        pretrained.save(network, {"name": name, "metrics": {}}, folder=tmp_path)
+    return tmp_path
+
+
+def test_codes_and_their_prior_can_be_exported(capsys, grids):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, prior = (pretrained.load(name, folder=grids) for name in ("tokens", "prior"))
+    codes, x = torch.tensor([[0, 1, 2, 3], [4, 4, 0, 2]]), torch.rand(3, 1, 8, 8) * 2 - 1
+    labels = torch.tensor([[2], [-1]])
+    with torch.no_grad():
+        pixels = torch.sigmoid(model.decode(codes.reshape(2, 2, 2)))
+        logits = prior(codes.reshape(2, 2, 2), labels=labels).flatten(2).mT
+    for name, part, given, (output, expected) in (
+        ("tokens", None, {"codes": codes}, ("images", pixels)),
+        ("tokens", "decoder", {"codes": codes}, ("images", pixels)),
+        ("tokens", "encoder", {"x": x}, ("codes", model.encode(x).flatten(1))),
+        ("prior", None, {"codes": codes, "labels": labels}, ("logits", logits)),
+        ("prior", "prior", {"codes": codes, "labels": labels}, ("logits", logits)),
+    ):
+        path = grids / "x.onnx"
+        options = [] if part is None else ["--part", part]
+        code, out, err = call(capsys, "export", name, "--weights", grids, "-o", path, *options)
+        assert code == 0 and out.startswith(
+            f"{name}: {part or ('prior' if name == 'prior' else 'decoder')} in"
+        ), err
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        assert [value.name for value in session.get_outputs()] == [output]
+        (found,) = session.run(None, {key: value.float().numpy() for key, value in given.items()})
+        assert np.abs(found - expected.numpy()).max() < 1e-4
+    for name, part, have in (("prior", "decoder", "prior"), ("tokens", "prior", "decoder, encoder")):
+        code, _, err = call(capsys, "export", name, "--weights", grids, "-o", grids / "y", "--part", part)
+        assert code == 2 and f"{name} has no {part}; it has {have}" in err
+    code, _, err = call(capsys, "export", "fine", "--weights", grids, "-o", grids / "y")
+    assert code == 2 and "fine has no decoder; it has nothing to export" in err
+
+
 def test_a_part_that_there_is_not_is_refused(capsys, others):
     code, _, err = call(
         capsys, "export", "painter", "--weights", others, "-o", others / "x", "--part", "encoder"
@@ -348,3 +398,88 @@ def test_a_part_that_there_is_not_is_refused(capsys, others):
     assert code == 2 and "painter has no encoder; it has decoder" in err
     code, _, err = call(capsys, "export", "judge", "--weights", others, "-o", others / "x")
     assert code == 2 and "judge has no decoder; it has nothing to export" in err
+
+
+@pytest.fixture
+def pair(grids):
+    """The folder of `grids`, whose priors say on which codes they stand."""
+    sha256 = pretrained.card("tokens", folder=grids)["sha256"]
+    for name in ("prior", "fine"):
+        pretrained.write_card(
+            pretrained.card(name, folder=grids) | {"requires": {"tokens": sha256}}, folder=grids
+        )
+    return grids
+
+
+def test_sample_draws_codes_from_a_prior_and_shows_them(capsys, pair):
+    prior, tokens = (pretrained.load(name, folder=pair) for name in ("prior", "tokens"))
+    with torch.no_grad():  # a prior whose labels and temperature matter
+        for parameter in prior.parameters():
+            parameter.mul_(6)
+    pretrained.save(prior, pretrained.card("prior", folder=pair), folder=pair)
+    prior, seen = pretrained.load("prior", folder=pair), {}
+    for case, options, label, drawing in (
+        ("plain", [], None, {}),
+        ("withheld", ["--label", -1], None, {}),
+        ("told", ["--label", 2], 2, {}),
+        ("cold", ["--label", 2, "--temperature", 0.5, "--top-p", 0.8], 2, {"temperature": 0.5, "top_p": 0.8}),
+    ):
+        path = pair / f"{case}.npz"
+        code, out, err = call(
+            capsys, "sample", "prior", "--weights", pair, "-n", 40, "--seed", 7, "-o", path, *options
+        )
+        assert code == 0 and "40 images of shape (1, 8, 8)" in out, err
+        generator = torch.Generator().manual_seed(7)
+        labels = None if label is None else torch.full((40, 1), label)
+        codes = prior.sample(40, labels=labels, generator=generator, **drawing)
+        with torch.no_grad():
+            pixels = torch.sigmoid(tokens.decode(codes)).numpy() * 255
+        with np.load(path) as file:
+            seen[case] = file["images"]
+        assert seen[case].dtype == np.uint8 and np.abs(seen[case] - pixels).max() < 0.501
+    assert (seen["plain"] == seen["withheld"]).all()
+    assert (seen["plain"] != seen["told"]).any() and (seen["told"] != seen["cold"]).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prior", "--label", 3], "cannot sample prior: label of attribute 0 is 3, expected -1 to 2"),
+        (["prior", "--label", 0, 1], "cannot sample prior: labels of shape (64, 2), expected (64, 1)"),
+        (["prior", "--temperature", -1], "cannot sample prior: temperature is -1.0"),
+        (["prior", "--top-p", 0], "cannot sample prior: top_p is 0.0"),
+        (["prior", "-n", 0], "-n is 0; expected at least 1"),
+        (["fine"], "cannot sample fine: context is missing"),
+        (["tokens"], "tokens is of the family vqvae, which has no prior to sample from"),
+        (["prior", "--label", "coat"], "invalid int value: 'coat'"),
+    ],
+)
+def test_a_prior_that_cannot_be_sampled_so_is_one_clear_line(capsys, pair, arguments, message):
+    code, out, err = call(capsys, "sample", *arguments, "--weights", pair, "-o", pair / "x.npz")
+    assert code == 2 and out == "" and message in err and "Traceback" not in err
+    assert err.strip().splitlines()[-1].startswith("imagegen") and not (pair / "x.npz").exists()
+
+
+@pytest.mark.parametrize("option", [["--label", 1], ["--temperature", 0.5], ["--top-p", 0.5]])
+def test_a_vae_has_no_labels_and_no_temperature(capsys, weights, tmp_path, option):
+    code, _, err = call(capsys, "sample", "tiny", "--weights", weights, "-o", tmp_path / "x.npz", *option)
+    assert code == 2 and err.startswith("imagegen: tiny has no codes: --label, --temperature and --top-p")
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_a_prior_whose_tokeniser_is_another_or_gone_is_refused(capsys, pair, monkeypatch, command):
+    card = pretrained.card("prior", folder=pair)
+    pretrained.write_card(card | {"recipe": {"data": "tiny", "objective": {}}}, folder=pair)
+    monkeypatch.setattr(pretrained, "FOLDER", pair / "package")
+    arguments = [command, "prior", "--weights", pair] + (
+        ["-o", pair / "x.npz"] if command == "sample" else []
+    )
+    torch.manual_seed(1)
+    other = VQVAE(pretrained.load("tokens", folder=pair).config)
+    pretrained.save(other, {"name": "tokens", "metrics": {}}, folder=pair)
+    code, _, err = call(capsys, *arguments)
+    assert code == 2 and err == "imagegen: prior was trained on the codes of other weights of tokens\n"
+    (pair / "tokens.json").unlink()
+    code, _, err = call(capsys, *arguments)
+    assert code == 2 and err.startswith("imagegen: no model 'tokens'") and "Traceback" not in err
+    assert not (pair / "x.npz").exists()

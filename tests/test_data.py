@@ -331,6 +331,16 @@ def test_a_batch_is_in_range_and_its_labels_belong_to_its_images():
     assert sorted(whole.x.flatten().tolist()) == [-1.0, 1.0]
 
 
+def test_codes_are_handed_on_as_they_are():
+    """int64 grids, of any values: the same shuffle as of images, and no change of range."""
+    _, numbers = numbered(50)
+    codes = (1000 * numbers).reshape(50, 1, 1).expand(50, 2, 3)
+    batch = Batches(codes, numbers, batch_size=8, seed=0).at(3)
+    assert batch.x.shape == (8, 2, 3) and batch.x.dtype == torch.int64
+    assert (batch.x == 1000 * batch.labels[:, None, None]).all()
+    assert batch.labels.equal(Batches(*numbered(50), batch_size=8, seed=0).at(3).labels)
+
+
 def test_a_batch_is_a_function_of_seed_and_step_alone():
     images, labels = numbered(20)
     forward, backward = (Batches(images, labels, batch_size=6, seed=5) for _ in range(2))

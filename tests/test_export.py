@@ -8,7 +8,9 @@ import torch
 
 from imagegen import export
 from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
+from imagegen.prior import Prior, PriorConfig
 from imagegen.vae import VAE, VAEConfig
+from imagegen.vq import VQVAE, VQVAEConfig
 
 SMALL = {
     "conv": VAEConfig(latent_dim=3, width=4, blocks=1, hidden=16),
@@ -70,6 +72,82 @@ def test_an_attribute_decoder_is_exported_as_the_pixels_it_draws(tmp_path):
         expected = torch.sigmoid(model(conditions))
     np.testing.assert_allclose(run(path, conditions=conditions)[0], expected, atol=1e-5)
     assert torch.pdist(expected.flatten(1), p=float("inf")).min() > 0.01  # each input gives another picture
+
+
+def make_codes() -> VQVAE:
+    """A seeded VQ-VAE with 11 codes on a grid of 2 by 3, each of which draws something else."""
+    torch.manual_seed(0)
+    model = VQVAE(VQVAEConfig((3, 8, 12), codes=11, code_dim=4, widths=(8, 8), blocks=1, hidden=8)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    return model
+
+
+def make_prior(attributes: tuple[int, ...] = (3, 4), network: str = "transformer") -> Prior:
+    torch.manual_seed(0)
+    model = Prior(PriorConfig(network, 11, (2, 3), attributes, width=16, depth=2, heads=2)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(3)
+    return model
+
+
+def test_a_decoder_of_codes_is_exported_as_the_pixels_it_draws(tmp_path):
+    """Every code; and numbers that are no codes are the nearest ones, so that random inputs can be compared."""
+    model, path = make_codes(), tmp_path / "c.onnx"
+    module = export.CodePixels(model)
+    assert module.examples()["codes"].unique().tolist() == list(range(11))
+    reported = export.export_onnx(module, module.examples(), path, output_names=["pixels"])
+    assert reported <= export.TOLERANCE
+    indices = torch.stack([torch.full((2, 3), k) for k in range(11)] + [torch.arange(6).reshape(2, 3)])
+    with torch.inference_mode():
+        expected = torch.sigmoid(model.decode(indices))
+    (found,) = run(path, codes=indices.flatten(1).float())
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert torch.pdist(expected.flatten(1), p=float("inf")).min() > 0.01
+    (near,) = run(path, codes=torch.tensor([[-3.0, 0.4, 1.6, 10.4, 99.0, 5.0]]))
+    (exact,) = run(path, codes=torch.tensor([[0.0, 0.0, 2.0, 10.0, 10.0, 5.0]]))
+    assert np.array_equal(near, exact)
+
+
+def test_an_encoder_to_codes_is_exported(tmp_path):
+    model, path = make_codes(), tmp_path / "e.onnx"
+    x = torch.rand(40, 3, 8, 12) * 2 - 1
+    module = export.ImageCodes(model)
+    export.export_onnx(module, {"x": x[:2]}, path, output_names=["codes"])
+    expected = model.encode(x).flatten(1)
+    assert len(expected.unique()) > 2
+    assert np.array_equal(run(path, x=x)[0], expected.float().numpy())
+
+
+@pytest.mark.parametrize("network", ["transformer", "pixelcnn"])
+@pytest.mark.parametrize("attributes", [(3, 4), ()])
+def test_a_prior_is_exported_as_the_logits_of_every_place(network, attributes, tmp_path):
+    model, path = make_prior(attributes, network), tmp_path / "p.onnx"
+    module = export.PriorLogits(model)
+    examples = module.examples()
+    assert examples["codes"].unique().tolist() == list(range(11))
+    assert list(examples) == (["codes", "labels"] if attributes else ["codes"])
+    if attributes:
+        assert examples["labels"][0].tolist() == [-1, -1] and examples["labels"][-1].tolist() == [2, 3]
+    export.export_onnx(module, examples, path, output_names=["logits"])
+    indices = torch.randint(0, 11, (7, 2, 3), generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([[0, 0], [2, 3], [-1, 1], [1, -1], [-1, -1], [0, 2], [2, 0]])
+    given = {"labels": labels} if attributes else {}
+    with torch.inference_mode():
+        expected = model(indices, **given)
+    codes = indices.flatten(1).float()
+    (found,) = run(path, codes=codes, **{name: value.float() for name, value in given.items()})
+    assert found.shape == (7, 6, 11)
+    np.testing.assert_allclose(found, expected.flatten(2).mT, atol=1e-4)
+    (again,) = run(path, codes=codes[:1], **{name: value[:1].float() for name, value in given.items()})
+    np.testing.assert_allclose(again, found[:1], atol=1e-5)
+    if attributes:  # a label that there is not is the nearest one
+        (far,) = run(path, codes=codes[:1], labels=torch.tensor([[-5.0, 9.0]]))
+        (near,) = run(path, codes=codes[:1], labels=torch.tensor([[-1.0, 3.0]]))
+        assert np.array_equal(far, near) and np.abs(far - found[:1]).max() > 0.01
 
 
 def test_parity_sees_perturbed_weights(tmp_path):

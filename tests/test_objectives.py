@@ -18,6 +18,9 @@ from imagegen.objectives import (
     bernoulli_nll,
     bits_per_dim,
     categorical_nll,
+    code_nll,
+    codebook_loss,
+    commitment_loss,
     discretised_logistic_nll,
     free_bits,
     gaussian_kl,
@@ -373,6 +376,65 @@ def test_the_kl_sums_over_all_latent_dimensions_of_an_image():
     assert_close(gaussian_kl(mean, log_var), gaussian_kl(mean.flatten(1), log_var.flatten(1)), **EXACT)
 
 
+# ---- discrete codes --------------------------------------------------------------------------------------------
+
+SIDES = {"codebook_loss": (codebook_loss, 1), "commitment_loss": (commitment_loss, 0)}
+
+
+@pytest.mark.parametrize(("term", "side"), SIDES.values(), ids=list(SIDES))
+def test_both_distances_to_the_codebook_are_the_squared_error_added_up_over_the_image(term, side):
+    z, nearest = normal(3, 4, 2, 5), normal(3, 4, 2, 5, seed=1)
+    for b in range(3):
+        total = sum((z[b, :, i, j] - nearest[b, :, i, j]).norm() ** 2 for i in range(2) for j in range(5))
+        assert_close(term(z, nearest)[b], total, **EXACT)
+    gaussian = gaussian_nll(z, nearest, math.log(0.5))  # the NLL of variance 1/2, but for its constant
+    assert_close(
+        gaussian - term(z, nearest), torch.full((3,), 20 * math.log(math.pi), dtype=z.dtype), **EXACT
+    )
+
+
+@pytest.mark.parametrize(("term", "side"), SIDES.values(), ids=list(SIDES))
+def test_each_distance_to_the_codebook_moves_one_side_and_holds_the_other(term, side):
+    """The codebook loss sends its gradient to the codes alone, the commitment loss to the encoder alone."""
+    pair = [normal(3, 4, 2, 5).requires_grad_(), normal(3, 4, 2, 5, seed=1).requires_grad_()]
+    found = torch.autograd.grad(term(*pair).sum(), pair, allow_unused=True)
+    assert found[1 - side] is None
+    assert_close(found[side], 2 * (pair[side] - pair[1 - side]).detach(), **EXACT)
+
+
+def test_code_nll_is_the_softmax_written_out_and_added_up_over_the_grid():
+    logits = 3 * normal(2, 7, 3, 4)
+    indices = torch.randint(7, (2, 3, 4), generator=torch.Generator().manual_seed(0))
+    for b in range(2):
+        total = 0.0
+        for i, j in itertools.product(range(3), range(4)):
+            weights = [math.exp(value) for value in logits[b, :, i, j]]
+            total -= math.log(weights[indices[b, i, j]] / sum(weights))
+        assert_close(code_nll(logits, indices)[b].item(), total, **EXACT)
+    expected = -distributions.Categorical(logits=logits.movedim(1, -1)).log_prob(indices).sum((1, 2))
+    assert_close(code_nll(logits, indices), expected, **EXACT)
+
+
+def test_code_nll_of_an_even_prior_is_the_log_of_the_number_of_codes():
+    logits, indices = torch.zeros(3, 512, 7, 7, dtype=torch.float64), torch.full((3, 7, 7), 511)
+    assert_close(
+        code_nll(logits, indices), torch.full((3,), 49 * math.log(512), dtype=torch.float64), **EXACT
+    )
+
+
+def test_the_gradient_of_code_nll_is_probability_less_indicator():
+    logits, indices = normal(2, 5, 3).requires_grad_(), torch.tensor([[0, 4, 2], [1, 1, 3]])
+    (gradient,) = torch.autograd.grad(code_nll(logits, indices).sum(), logits)
+    hits = torch.nn.functional.one_hot(indices, 5).movedim(-1, 1)
+    assert_close(gradient, torch.softmax(logits, 1).detach() - hits, **EXACT)
+
+
+@pytest.mark.parametrize("indices", [torch.zeros(8, 2), torch.zeros(8, 2, dtype=torch.uint8)])
+def test_indices_that_are_not_int64_are_refused(indices):
+    with pytest.raises(TypeError, match=r"indices are torch\.\w+, expected int64"):
+        code_nll(torch.zeros(8, 5, 2), indices)
+
+
 # ---- what holds for all of them --------------------------------------------------------------------------------
 
 TERMS = {
@@ -384,6 +446,9 @@ TERMS = {
         discretised_logistic_nll, lambda s: (normal(*s), levels(*s), normal(*s, seed=1) - 2)
     ),
     "categorical_nll": (categorical_nll, lambda s: (normal(s[0], 256, *s[1:]), levels(*s))),
+    "codebook_loss": (codebook_loss, lambda s: (normal(*s), normal(*s, seed=1))),
+    "commitment_loss": (commitment_loss, lambda s: (normal(*s), normal(*s, seed=1))),
+    "code_nll": (code_nll, lambda s: (normal(s[0], 256, *s[1:]), levels(*s).long())),
 }  # fmt: skip
 
 
@@ -424,6 +489,12 @@ REFUSED = {
     "categorical last axis": (lambda: categorical_nll(torch.zeros(8, 2, 256), levels(8, 2)), r"\(B, 256, \.\.\.\)"),
     "categorical of 10 levels": (lambda: categorical_nll(torch.zeros(8, 10, 2), levels(8, 2)), r"\(8, 10, 2\)"),
     "categorical of a flat batch": (lambda: categorical_nll(torch.zeros(8, 256), levels(8)), r"target \(8,\)"),
+    "codebook shapes": (lambda: codebook_loss(ZERO, torch.zeros(8, 1)), r"z \(8, 2\) and nearest \(8, 1\) differ"),
+    "commitment shapes": (lambda: commitment_loss(ZERO, torch.zeros(8, 1)), r"z \(8, 2\) and nearest \(8, 1\) differ"),
+    "codes of another grid": (lambda: code_nll(torch.zeros(8, 5, 3), ZERO.long()), r"\(8, 5, 3\).*\(8, 2\): expected"),
+    "codes in the last axis": (lambda: code_nll(torch.zeros(8, 2, 5), ZERO.long()), r"\(B, K, \.\.\.\)"),
+    "codes of a flat batch": (lambda: code_nll(torch.zeros(8, 5), torch.zeros(8).long()), r"do not fit indices \(8,\)"),
+    "one logit a code": (lambda: code_nll(ZERO, ZERO.long()), r"logits \(8, 2\) do not fit"),
     "kl shapes": (lambda: gaussian_kl(ZERO, torch.zeros(8, 3)), r"mean \(8, 2\) and log_var \(8, 3\) differ"),
     "kl broadcast": (lambda: gaussian_kl(ZERO, torch.zeros(8, 1)), r"log_var \(8, 1\)"),
     "kl of one vector": (lambda: gaussian_kl(torch.zeros(8), torch.zeros(8)), r"mean has shape \(8,\)"),
@@ -459,7 +530,8 @@ def test_off_the_cpu_no_value_is_waited_for():
     x, target = torch.zeros(3, 2, 4, device="meta"), torch.zeros(3, 2, 4, dtype=torch.uint8, device="meta")
     bins = torch.zeros(3, 256, 2, 4, device="meta")
     for found in (bernoulli_nll(x, x), bernoulli_entropy(x), gaussian_nll(x, x), gaussian_kl(x, x),
-                  discretised_logistic_nll(x, target, -1.0), categorical_nll(bins, target)):  # fmt: skip
+                  discretised_logistic_nll(x, target, -1.0), categorical_nll(bins, target),
+                  codebook_loss(x, x), commitment_loss(x, x), code_nll(bins, target.long())):  # fmt: skip
         assert found.shape == (3,)
 
 

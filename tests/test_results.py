@@ -8,7 +8,9 @@ import copy
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 import results_page
@@ -20,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "book/results"
 NBSP = "\N{NO-BREAK SPACE}"
 AGAIN = "run `imagegen evaluate --all`"
+
+SAMPLED = ("vae", "autoencoder", "vqvae", "prior", "hierarchy")  # families with a protocol
+ENDINGS = ("_normal", "_fitted", "_uniform", "_told", "_detail")  # the ways in which some of them are sampled
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +50,23 @@ def faults(results, cards):
             said.append(f"{name}: the card holds other figures")
         if result.get("family") != card["family"] or result["seed"] != 0:
             said.append(f"{name}: of another family or seed")
+        said += [
+            f"{name}: {what} on other weights of {other}"
+            for what, named in (("measured", result), ("trained", card))
+            for other, sha256 in named.get("requires", {}).items()
+            if cards.get(other, {}).get("sha256") != sha256
+        ]
+        if missing := sorted(set(card.get("requires", {})) - set(result.get("requires", {}))):
+            said.append(f"{name}: measured without saying on which {', '.join(missing)}")
         if not result["commit"]:
             said.append(f"{name}: no commit")
         source = card["recipe"]["data"]
         expected = evaluation.PROTOCOLS[source]
         size = {"fashion-mnist": 60_000, "avatars": 15_000}[source]
-        sampled = card["family"] in ("vae", "autoencoder") or name in rulers
+        sampled = card["family"] in SAMPLED or name in rulers
+        half = card["recipe"].get("objective", {}).get("level") == "top"  # the other half is sampled with it
         used = result.get("protocol")
-        if bool(used) != sampled:
+        if bool(used) != (sampled and not half):
             said.append(f"{name}: samples measured where they are not, or not where they are")
         elif used:
             if (
@@ -65,8 +79,8 @@ def faults(results, cards):
             said += floor_faults(name, result, results.get(expected.network, {"metrics": {}}))
         for metric, entry in result["metrics"].items():
             about_train = metric.startswith(("conditional_", "sharpness_"))
-            half = metric == "memorisation_floor"
-            wanted = size if about_train else expected.n // 2 if half else expected.n
+            of_half = metric == "memorisation_floor"
+            wanted = size if about_train else expected.n // 2 if of_half else expected.n
             if entry["n"] != wanted:
                 said.append(f"{name}: {metric} of {entry['n']} images, expected {wanted}")
             if "values" in entry and len(entry["values"]) != len(expected.seeds):
@@ -84,7 +98,7 @@ def floor_faults(name, result, ruler):
     said = []
     for metric, entry in result["metrics"].items():
         if "floor" in entry:
-            plain = metric.removesuffix("_normal").removesuffix("_fitted")
+            plain = next((metric.removesuffix(e) for e in ENDINGS if metric.endswith(e)), metric)
             if entry["floor"] != pytest.approx(floors.get(plain), rel=1e-6, abs=1e-9):
                 said.append(f"{name}: the floor beside {metric} is not that of the feature network")
     return said
@@ -115,6 +129,29 @@ PLANTED = {
     ),
     "a figure typed in": (
         lambda r, c: r["vae-fashion"]["metrics"]["nll"].update(value=200.0), "the card holds other figures"
+    ),
+    "other codes": (
+        lambda r, c: r["vae-fashion"].update(requires={"vae-fashion-2d": "0"}),
+        "vae-fashion: measured on other weights of vae-fashion-2d",
+    ),
+    "codes that are gone": (
+        lambda r, c: r["vae-fashion"].update(requires={"vq": "0"}), "vae-fashion: measured on other weights of vq"
+    ),
+    "a tokeniser trained again": (
+        lambda r, c: c["vae-fashion"].update(requires={"vae-fashion-2d": "0"}),
+        "vae-fashion: trained on other weights of vae-fashion-2d",
+    ),
+    "codes not named": (
+        lambda r, c: c["vae-fashion"].update(requires={"vae-fashion-2d": c["vae-fashion-2d"]["sha256"]}),
+        "vae-fashion: measured without saying on which vae-fashion-2d",
+    ),
+    "half a model sampled": (
+        lambda r, c: c["vae-fashion"]["recipe"]["objective"].update(level="top"),
+        "vae-fashion: samples measured where they are not",
+    ),
+    "another floor beside a way of sampling": (
+        lambda r, c: r["autoencoder-fashion"]["metrics"]["recall_fitted"].update(floor=0.5),
+        "the floor beside recall_fitted",
     ),
     "another seed": (lambda r, c: r["vae-fashion"].update(seed=7), "vae-fashion: of another family or seed"),
 }  # fmt: skip
@@ -148,18 +185,47 @@ def test_the_accuracy_of_a_feature_network_is_what_its_weights_give(results, nam
     assert differing(stored + 0.002, found, rel=0, absolute=5e-4)  # a planted drift is found
 
 
-@pytest.mark.parametrize("name", ["vae-fashion", "vae-fashion-2d", "autoencoder-fashion"])
+@pytest.mark.parametrize("name", ["vae-fashion", "vae-fashion-2d", "autoencoder-fashion", "vqvae-fashion"])
 def test_the_reconstructions_are_as_far_off_as_the_file_says(results, name):
     model, images = pretrained.load(name), data.fashion_mnist("test").images
 
     def squared(x):
         code = model.encode(x)
-        shown = torch.sigmoid(model.decode(code if name.startswith("auto") else code[0]))
+        shown = torch.sigmoid(model.decode(code[0] if name.startswith("vae") else code))
         return (shown - to_unit(x)).square().flatten(1).mean(1)
 
     found, stored = in_parts(squared, images).double().mean().item(), results[name]["metrics"]["mse"]["value"]
     assert not differing(stored, found), f"stored {stored}, found {found}: {AGAIN}"
     assert differing(stored * 1.005, found)
+
+
+def test_the_use_of_a_codebook_is_what_its_weights_give(results):
+    """How often each code occurs is counted by NumPy, and the entropy of it is SciPy's."""
+    model, images = pretrained.load("vqvae-fashion"), data.fashion_mnist("test").images
+    codes, often = np.unique(in_parts(model.encode, images).numpy(), return_counts=True)
+    stored = results["vqvae-fashion"]["metrics"]
+    assert abs(stored["codes_used"]["value"] - len(codes)) <= 1, AGAIN  # a tie may fall another way elsewhere
+    found = float(np.exp(scipy.stats.entropy(often)))
+    assert not differing(stored["perplexity"]["value"], found), AGAIN
+    assert differing(stored["perplexity"]["value"] * 1.005, found)
+    assert stored["bits_per_image"]["value"] == pytest.approx(49 * np.log2(512))
+
+
+def test_the_code_lengths_hang_together(results):
+    """Of a tokeniser and the priors over its codes: the pixels cost the same, and the codes what each says."""
+    told = [name for name, result in results.items() if "code_length" in result["metrics"]]
+    assert {"vae-fashion", "vqvae-fashion", "prior-fashion"} <= set(told), AGAIN
+    for name in told:
+        found, card = results[name]["metrics"], pretrained.card(name)
+        n = {"fashion-mnist": 784, "avatars": 12_288}[card["recipe"]["data"]]
+        rest = found["code_length"]["value"] - found["code_length_pixels"]["value"]
+        if card["family"] == "vae":
+            assert rest == pytest.approx(found["rate"]["value"] / np.log(2) / n, rel=1e-3)
+        elif "level" not in card["recipe"]["objective"]:
+            assert rest == pytest.approx(found["bits_per_image"]["value"] / n, rel=1e-3)
+        for other in card.get("requires", {}):
+            pixels = results[other]["metrics"]["code_length_pixels"]["value"]
+            assert found["code_length_pixels"]["value"] == pytest.approx(pixels, rel=1e-4)
 
 
 def test_the_first_seed_of_the_samples_gives_the_distance_in_the_file(results):

@@ -17,9 +17,12 @@ from PIL import Image
 
 from imagegen import images, viz, widgets
 from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
+from imagegen.prior import Prior, PriorConfig
 from imagegen.vae import VAE, VAEConfig
-from imagegen.widgets import AttributeExplorer, ImageExplorer, LatentMap
+from imagegen.vq import VQVAE, VQVAEConfig
+from imagegen.widgets import AttributeExplorer, CodeExplorer, ImageExplorer, LatentMap, PriorExplorer
 from imagegen.widgets.attributes import words
+from imagegen.widgets.codes import alike
 
 CLASSES = ("boot", "bag & belt", "coat")
 ATTRIBUTES = {"hair": ("bald", "bobBangs", "curlyBun"), "hair_colour": ("none", "red"), "skin": ("1", "2")}
@@ -55,7 +58,57 @@ def make_attributes(model: AttributeDecoder | None = None, labels=FACES, **optio
     return AttributeExplorer(model or make_decoder(), ATTRIBUTES, labels=labels, **options)
 
 
-MAKERS = {"latent-map": make_map, "image-explorer": make_explorer, "attribute-explorer": make_attributes}
+def make_tokeniser(seed: int = 0) -> VQVAE:
+    torch.manual_seed(seed)
+    model = VQVAE(VQVAEConfig((3, 16, 24), codes=14, code_dim=4, widths=(8, 8), blocks=1, hidden=8))
+    with torch.no_grad():
+        model.encoder[-1].weight.mul_(30)
+    model(torch.rand(4, 3, 16, 24) * 2 - 1)  # training mode: the codes are put on the encoder's outputs
+    return model.eval()
+
+
+def make_prior(seed: int = 0, **options) -> Prior:
+    torch.manual_seed(seed)
+    config = {"codes": 14, "grid": (4, 6), "attributes": (3, 2), "width": 16, "depth": 1, "heads": 2}
+    model = Prior(PriorConfig(**config | options)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(4)
+    return model
+
+
+def paintings(n: int = 5) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return torch.randint(0, 256, (n, 3, 16, 24), dtype=torch.uint8, generator=generator)
+
+
+def make_codes(model: VQVAE | None = None, images=None, **options) -> CodeExplorer:
+    names = [f"painting {letter}" for letter in "abcde"]
+    return CodeExplorer(
+        model or make_tokeniser(), paintings() if images is None else images, **{"names": names} | options
+    )
+
+
+def make_sampler(prior: Prior | None = None, model: VQVAE | None = None, **options) -> PriorExplorer:
+    return PriorExplorer(prior or make_prior(), model or make_tokeniser(), **{"attributes": KINDS} | options)
+
+
+KINDS = {"kind": ("boot", "handBag", "coat"), "sleeve_length": ("short", "long")}
+MAKERS = {
+    "latent-map": make_map,
+    "image-explorer": make_explorer,
+    "attribute-explorer": make_attributes,
+    "code-explorer": make_codes,
+    "prior-explorer": make_sampler,
+}
+SPOKEN = {
+    "latent-map": "z[0]",
+    "image-explorer": "z[0]",
+    "attribute-explorer": "hair bob bangs",
+    "code-explorer": "painting b, number 2",
+    "prior-explorer": "kind hand bag, sleeve length short",
+}
 LATENT = ("latent-map", "image-explorer")
 
 
@@ -92,7 +145,7 @@ def test_the_bundle_serves_a_kernel_a_page_and_a_printout(kind):
         data["text/html"],
     )
     assert page[1] == widget.file_name
-    assert len(page[2]) > 60 and ("z[0]" if kind in LATENT else "hair bob bangs") in page[2]
+    assert len(page[2]) > 60 and SPOKEN[kind] in page[2]
     picture = Image.open(io.BytesIO(base64.b64decode(page[3])))
     assert min(picture.size) > 30 and np.asarray(picture).std() > 0
     assert "0x" not in data["text/plain"]  # no address, which would change from run to run
@@ -193,6 +246,138 @@ def test_the_faces_to_pick_from_are_those_given_and_many_are_thinned():
     assert make_attributes(labels=None).meta["faces"] is None
 
 
+def sheet_of(widget) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(widget.picture.split(",")[1])))).astype(float)
+
+
+def test_the_codes_of_the_images_travel_with_them():
+    model = make_tokeniser()
+    widget = make_codes(model)
+    with torch.no_grad():
+        codes = model.encode(images.to_float(paintings())).flatten(1)
+    assert len(codes.unique()) > 4
+    assert [image["codes"] for image in widget.meta["images"]] == codes.tolist()
+    assert base64.b64decode(widget.meta["images"][3]["pixels"]) == paintings()[3].numpy().tobytes()
+    assert [image["alt"] for image in widget.meta["images"]][1] == "painting b, number 2"
+    assert make_codes(names=None).meta["images"][4]["alt"] == "Image, number 5"
+    assert widget.meta["grid"] == [4, 6]
+    with torch.no_grad():
+        expected = 255 * torch.sigmoid(model.decode(codes[:1].reshape(1, 4, 6)))
+    stored = np.frombuffer(base64.b64decode(widget.meta["start"]["pixels"]), np.uint8)
+    assert np.abs(stored - expected.flatten().numpy()).max() <= 0.51
+
+
+def test_the_code_strip_is_what_its_text_says():
+    """Images, what they decode to, and the first with one code replaced, by another one in each column."""
+    model = make_tokeniser()
+    widget = make_codes(model)
+    sheet = sheet_of(widget)
+    assert sheet.shape == (3 * 18 + 2, 5 * 26 + 2, 3)
+    tile = lambda row, column: sheet[2 + 18 * row :][:16, 2 + 26 * column :][:, :24]  # noqa: E731
+    with torch.no_grad():
+        codes = model.encode(images.to_float(paintings()))
+        decoded = 255 * torch.sigmoid(model.decode(codes)).permute(0, 2, 3, 1).numpy()
+        grids = codes[:1].repeat(14, 1, 1)
+        grids[:, 2, 3] = torch.arange(14)
+        variants = 255 * torch.sigmoid(model.decode(grids)).permute(0, 2, 3, 1).numpy()
+    found = []
+    for column in range(5):
+        assert np.array_equal(tile(0, column), paintings()[column].permute(1, 2, 0).numpy())
+        assert np.abs(tile(1, column) - decoded[column]).max() <= 0.51
+        distances = np.abs(variants - tile(2, column)).max((1, 2, 3))
+        assert distances.min() <= 0.51
+        found.append(int(distances.argmin()))
+    assert len(set(found)) == 5 and codes[0, 2, 3].item() not in found
+    assert "the code in row 3, column 4 of its grid replaced by 5 others of the 14" in widget._alt
+    assert "decoded from its 4 by 6 codes" in widget._alt
+
+
+@pytest.mark.parametrize("kind", ["code-explorer", "prior-explorer"])
+def test_the_codebook_is_shown_as_patches(kind):
+    """Each is the cell in the middle of the picture of a grid that holds this code alone."""
+    model = make_tokeniser()
+    widget = make_codes(model) if kind == "code-explorer" else make_sampler(model=model)
+    book = widget.meta["book"]
+    assert book["patch"] == [3, 4, 4] and book["codes"] == 14 and book["columns"] == 12
+    stored = np.frombuffer(base64.b64decode(book["patches"]), np.uint8).reshape(14, 3, 4, 4).astype(float)
+    for code in range(14):
+        with torch.no_grad():
+            pixels = torch.sigmoid(model.decode(torch.full((1, 4, 6), code)))[0]
+        assert np.abs(stored[code] - 255 * pixels[:, 8:12, 12:16].numpy()).max() <= 0.51
+    assert sorted(book["order"]) == list(range(14))
+
+
+def test_similar_codes_lie_together():
+    """Patches of 12 brightnesses and 8 slopes, shuffled, come back as rows and columns of them."""
+    level, slope = torch.arange(12) / 12, (torch.arange(8) - 3.5) / 300
+    ramp = torch.arange(4) - 1.5
+    made = level[:, None, None, None] + slope[None, :, None, None] * ramp  # (12, 8, 1, 4)
+    pictures = made.expand(12, 8, 4, 4).reshape(96, 1, 4, 4)
+    shuffled = torch.randperm(96, generator=torch.Generator().manual_seed(0))
+    order = shuffled[alike(pictures[shuffled], 8)].reshape(12, 8)
+    assert torch.equal(order // 8, torch.arange(12)[:, None].expand(12, 8))  # from dark to bright
+    assert all(torch.equal(row % 8, order[0] % 8) for row in order)
+    assert (order[0] % 8).tolist() in (list(range(8)), list(range(7, -1, -1)))
+    assert alike(torch.zeros(5, 1, 2, 2), 3).tolist() == [0, 1, 2, 3, 4]
+    assert sorted(alike(torch.rand(3, 1, 1, 1), 2).tolist()) == [0, 1, 2]  # one axis alone
+
+
+def test_the_page_of_a_prior_starts_half_way_through_an_example():
+    model, prior = make_tokeniser(), make_prior()
+    widget = make_sampler(prior, model)
+    meta, start = widget.meta, widget.meta["start"]
+    assert [a["name"] for a in meta["attributes"]] == ["kind", "sleeve length"]
+    assert len(meta["examples"]) == 3 and [e["labels"] for e in meta["examples"]] == [[0, 0], [1, 0], [2, 1]]
+    drawn = prior.sample(
+        3, labels=torch.tensor([[0, 0], [1, 0], [2, 1]]), generator=torch.Generator().manual_seed(0)
+    )
+    assert [e["codes"] for e in meta["examples"]] == drawn.flatten(1).tolist()
+    assert start["codes"] == meta["examples"][0]["codes"][:12] and start["labels"] == [0, 0]
+    assert meta["fill"] == drawn.flatten().mode().values
+    grid = torch.tensor([start["codes"] + [meta["fill"]] * 12]).reshape(1, 4, 6)
+    with torch.no_grad():
+        logits = prior(grid, labels=torch.tensor([[0, 0]]))[0].flatten(1)[:, 12]
+        pixels = 255 * torch.sigmoid(model.decode(grid)).flatten()
+    assert torch.allclose(torch.tensor(start["logits"]), logits, atol=1e-4)
+    stored = np.frombuffer(base64.b64decode(start["pixels"]), np.uint8)
+    assert np.abs(stored - pixels.numpy()).max() <= 0.51
+
+
+def test_a_prior_can_start_from_given_codes():
+    codes = torch.arange(48).reshape(2, 4, 6) % 14
+    widget = make_sampler(start=codes)
+    assert [e["codes"] for e in widget.meta["examples"]] == codes.flatten(1).tolist()
+    assert [e["labels"] for e in widget.meta["examples"]] == [None, None]
+    assert widget.meta["start"]["labels"] == [-1, -1]  # not known
+    assert widget.meta["start"]["codes"] == codes[0].flatten()[:12].tolist()
+    assert make_sampler(start=codes[1]).meta["examples"][0]["codes"] == codes[1].flatten().tolist()
+    plain = make_sampler(make_prior(attributes=()), attributes=None)
+    assert plain.meta["attributes"] == [] and plain.meta["start"]["labels"] == []
+    numbered = make_sampler(attributes=None).meta["attributes"]
+    assert numbered[1] == {"name": "attribute 2", "values": ["0", "1"]}
+
+
+def test_the_prior_strip_is_what_its_text_says():
+    model = make_tokeniser()
+    widget = make_sampler(model=model)
+    sheet = sheet_of(widget)
+    assert sheet.shape == (3 * 18 + 2, 6 * 26 + 2, 3)
+    counts = [4, 8, 12, 16, 20, 24]
+    assert f"From left to right {', '.join(map(str, counts))} of the 24 codes are drawn" in widget._alt
+    for row, example in enumerate(widget.meta["examples"]):
+        for column, count in enumerate(counts):
+            codes = example["codes"][:count] + [widget.meta["fill"]] * (24 - count)
+            with torch.no_grad():
+                pixels = torch.sigmoid(model.decode(torch.tensor(codes).reshape(1, 4, 6)))[0]
+            for i in range(4):
+                for j in range(6):
+                    if i * 6 + j >= count:
+                        cell = pixels[:, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4]
+                        cell.mul_(0.4).add_(0.3)  # greyed out
+            tile = sheet[2 + 18 * row :][:16, 2 + 26 * column :][:, :24]
+            assert np.abs(tile - 255 * pixels.permute(1, 2, 0).numpy()).max() <= 0.51
+
+
 # ---- what the kernel answers -----------------------------------------------------------------------------
 
 
@@ -218,6 +403,65 @@ def test_the_kernel_draws_what_the_attributes_say(monkeypatch):
         assert torch.equal(comm.ask("decode", conditions[0])[1][0], expected)
     content, buffers = comm.ask("encode", torch.zeros(3))
     assert "op is 'encode'" in content["error"] and not buffers
+
+
+@pytest.mark.parametrize("kind", ["code-explorer", "prior-explorer"])
+def test_the_kernel_decodes_codes(kind, monkeypatch):
+    model = make_tokeniser()
+    comm = Comm(make_codes(model) if kind == "code-explorer" else make_sampler(model=model), monkeypatch)
+    codes = torch.arange(24) % 14
+    with torch.no_grad():
+        expected = torch.sigmoid(model.decode(codes.reshape(1, 4, 6))).flatten()
+    assert torch.equal(comm.ask("decode", codes.float())[1][0], expected)
+    for wrong, message in (
+        (codes[:23], r"codes of shape \(1, 23\), expected \(B, 24\)"),
+        (codes + 1, "code 14, expected a whole number from 0 to 13"),
+        (codes - 1, "code -1, expected"),
+        (codes + 0.5, "code 0.5, expected a whole number"),
+        (codes * float("nan"), "code nan, expected"),
+    ):
+        content, buffers = comm.ask("decode", wrong.float())
+        assert re.search(message, content["error"]) and not buffers
+
+
+def test_the_kernel_gives_the_logits_of_one_place(monkeypatch):
+    prior = make_prior()
+    comm = Comm(make_sampler(prior), monkeypatch)
+    codes = torch.arange(24) % 14
+    for labels in ([2, 1], [-1, 0], [-1, -1]):
+        with torch.no_grad():
+            expected = prior(codes.reshape(1, 4, 6), labels=torch.tensor([labels]))[0].flatten(1)
+        for place in (0, 7, 23):
+            asked = torch.tensor([*codes.tolist(), *labels, place], dtype=torch.float32)
+            assert torch.equal(comm.ask("prior", asked)[1][0], expected[:, place])
+    for tail, message in (
+        ([2, 1, 24], "place is 24, expected 0 to 23"),
+        ([2, 1, -1], "place is -1"),
+        ([3, 1, 0], r"labels \[\[3.0, 1.0\]\], expected -1 to one less than \[3, 2\]"),
+        ([-2, 1, 0], r"labels \[\[-2.0, 1.0\]\]"),
+        ([0.5, 1, 0], "labels"),
+        ([2, 0], r"labels of shape \(1, 1\), expected \(1, 2\)"),
+    ):
+        content, buffers = comm.ask("prior", torch.tensor([*codes.tolist(), *tail], dtype=torch.float32))
+        assert re.search(message, content["error"]) and not buffers
+    plain = make_prior(attributes=())
+    comm = Comm(make_sampler(plain, attributes=None), monkeypatch)
+    with torch.no_grad():
+        expected = plain(codes.reshape(1, 4, 6))[0].flatten(1)[:, 5]
+    assert torch.equal(comm.ask("prior", torch.cat([codes, torch.tensor([5])]).float())[1][0], expected)
+    content, _ = comm.ask("dream", codes.float())
+    assert "op is 'dream'" in content["error"]
+
+
+def test_codes_are_never_learned_by_looking():
+    """The explorer's copy is in eval mode: neither encoding nor decoding moves the codebook, nor drops a unit."""
+    model, prior = make_tokeniser().train(), make_prior(dropout=0.5).train()
+    before = model.quantiser.codebook.clone()
+    widget = make_sampler(prior, model)
+    make_codes(model)
+    assert torch.equal(model.quantiser.codebook, before) and model.training and prior.training
+    codes, labels = torch.zeros(1, 24), torch.zeros(1, 2)
+    assert torch.equal(widget.logits(codes, labels), widget.logits(codes, labels))
 
 
 @pytest.mark.parametrize(
@@ -274,6 +518,8 @@ def test_the_name_is_the_contents():
         ("latent-map", ["", ".json"]),
         ("image-explorer", [".decoder", ".encoder"]),
         ("attribute-explorer", ["", ".json"]),
+        ("code-explorer", [".decoder"]),
+        ("prior-explorer", [".decoder", ".prior"]),
     ],
 )
 def test_only_a_site_build_writes_files(kind, suffixes, tmp_path, monkeypatch):
@@ -334,6 +580,23 @@ def test_only_a_site_build_writes_files(kind, suffixes, tmp_path, monkeypatch):
             lambda: AttributeExplorer(make_decoder(), ATTRIBUTES | {"hair": ("any", "aB", "a_b")}),
             r"values of hair have the same name in words: any, a b, a b",
         ),
+        (
+            lambda: make_codes(images=paintings()[:, 0]),
+            r"images of shape \(5, 16, 24\), expected \(N, 3, 16, 24\)",
+        ),
+        (lambda: make_codes(images=paintings()[:0], names=None), "with N from 1 to 24"),
+        (lambda: make_codes(images=paintings(25), names=None), r"images of shape \(25, 3, 16, 24\)"),
+        (lambda: make_codes(names=["a"]), "1 names, expected 5"),
+        (
+            lambda: make_sampler(make_prior(codes=15)),
+            r"the prior has 15 codes on a grid \(4, 6\), the model 14 on \(4, 6\)",
+        ),
+        (lambda: make_sampler(make_prior(grid=(6, 4))), r"14 codes on a grid \(6, 4\)"),
+        (lambda: make_sampler(make_prior(context_codes=3, context_grid=(2, 3))), "codes of another grid"),
+        (lambda: make_sampler(attributes={"a": "xyz"}), r"have \(3,\) values, the model expects \(3, 2\)"),
+        (lambda: make_sampler(start=torch.zeros(3, 24)), r"start of shape \(3, 24\), expected \(N, 4, 6\)"),
+        (lambda: make_sampler(start=torch.zeros(13, 4, 6)), "with N from 1 to 12"),
+        (lambda: make_sampler(start=torch.full((4, 6), 14)), "code 14, expected a whole number from 0 to 13"),
         (lambda: make_attributes(labels=FACES[:, :2]), r"labels of shape \(3, 2\), expected \(N, 3\)"),
         (lambda: make_attributes(labels=FACES[:0]), r"labels of shape \(0, 3\), .* with N >= 1"),
         (lambda: make_attributes(labels=FACES - 1), "label -1 of attribute 2, expected 0 to 1"),
@@ -350,3 +613,8 @@ def test_a_class_has_the_same_colour_in_figures_and_explorers():
     source = (Path(widgets.__file__).parents[1] / "explorer.js").read_text("utf-8")
     found = re.search(r"const COLOURS = \[(.*?)\]", source)
     assert tuple(re.findall(r"#[0-9a-f]{6}", found[1])) == viz.COLOURS
+
+
+def test_codes_come_from_images_of_256_levels():
+    with pytest.raises(TypeError, match="uint8"):
+        make_codes(images=paintings().float() / 255)

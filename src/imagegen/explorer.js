@@ -951,6 +951,7 @@ export function drawCode(probabilities, u) {
 }
 
 const CANDIDATES = 8;
+const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 const percent = p => (p >= 0.0995 ? (100 * p).toFixed(0) : (100 * p).toFixed(1)) + '\u00a0%';
 
 /** meta: {shape, grid: [h, w], attributes: [{name, values}], book: see `codebook`, fill: what the decoder gets where no
@@ -1100,6 +1101,7 @@ export function mountPriorExplorer(element, meta, backend) {
       behind = false;
     }
     if (at < n && !row) {
+      if (pixels) await pause(0); // the picture is shown first, and a key heard: two networks in a row would block for longer
       row = await backend.prior(now, conditions, at, ui.say);
       if (row.length !== book.codes || !row.every(Number.isFinite)) throw new Error(`the prior gave ${row.length} values, expected ${book.codes} finite ones`);
       if (version === before) logits = row;
@@ -1127,7 +1129,7 @@ export function mountPriorExplorer(element, meta, backend) {
       const quick = (how === 'fill' || calm?.matches) && (filled + 1) % columns !== 0;
       if (!(await step(event, quick))) break;
       event = null;
-      await new Promise(resolve => setTimeout(resolve, how === 'play' ? 1000 / speed.value() : 0)); // also lets the page breathe
+      await pause(how === 'play' ? 1000 / speed.value() : 0); // 0: lets the page breathe
     }
     if (turn !== mine) return;
     stop();

@@ -62,7 +62,7 @@ def open_page(browser) -> Iterator[Callable]:
 
 @pytest.fixture(scope="session")
 def explorers(tmp_path_factory) -> dict:
-    """The page of explorers: {"folder": ..., "latent-map": LatentMap, "image-explorer": ImageExplorer}."""
+    """The page of explorers: {"folder": ..., "latent-map": LatentMap, ...}."""
     folder = (
         tmp_path_factory.mktemp("site") / "sub-path"
     )  # a project's pages are not at the root of their host

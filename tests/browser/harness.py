@@ -38,6 +38,8 @@ ATTRIBUTES = {
     "eyes": ("glasses", "open"),
     "background": ("white", "sky", "mint", "sand", "ink"),
 }
+LABELS = {"kind": ("boot", "bag", "coat", "dress"), "sleeve_length": ("none", "short", "long")}
+TAGS = ("latent-map", "image-explorer", "attribute-explorer", "code-explorer", "prior-explorer")
 FACES = torch.tensor([[1, 2, 0, 4], [0, 0, 1, 1], [3, 1, 1, 0], [2, 2, 0, 2], [1, 1, 1, 3]])
 
 
@@ -174,6 +176,46 @@ def attribute_decoder() -> torch.nn.Module:
     return model
 
 
+def tokeniser() -> torch.nn.Module:
+    """A small seeded VQ-VAE, of images wider than high, each of whose codes draws something else."""
+    from imagegen.vq import VQVAE, VQVAEConfig
+
+    config = VQVAEConfig((3, 24, 32), codes=30, code_dim=8, widths=(16, 16), blocks=1, hidden=16)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        model = VQVAE(config)
+        with torch.no_grad():
+            model.encoder[-1].weight.mul_(30)
+            for weight in model.decoder.parameters():
+                if weight.dim() > 1:
+                    weight.mul_(2.2)
+        model(2 * torch.rand(4, 3, 24, 32) - 1)  # puts the codes where the encoder's outputs are
+    return model.eval()
+
+
+def prior() -> torch.nn.Module:
+    """A small seeded prior over the codes of `tokeniser()` that is sure of some codes and unsure of others."""
+    from imagegen.prior import Prior, PriorConfig
+
+    sizes = tuple(len(values) for values in LABELS.values())
+    config = PriorConfig(codes=30, grid=(6, 8), attributes=sizes, width=32, depth=2, heads=2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(6)
+        model = Prior(config).eval()
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.dim() > 1:
+                    weight.mul_(4)
+    return model
+
+
+def paintings(n: int = 5) -> torch.Tensor:
+    """Return n seeded uint8 images (n, 3, 24, 32) of coloured bars."""
+    generator = torch.Generator().manual_seed(7)
+    coarse = torch.randint(0, 256, (n, 3, 6, 8), generator=generator)
+    return coarse.repeat_interleave(4, 2).repeat_interleave(4, 3).to(torch.uint8)
+
+
 def drawings(n: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
     """Return n seeded uint8 images (n, 1, 28, 28) of simple shapes, and their classes."""
     generator = torch.Generator().manual_seed(3)
@@ -192,13 +234,19 @@ def drawings(n: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack(shapes)[:, None].to(torch.uint8), labels
 
 
-def make_page(folder: Path, *, decoder: torch.nn.Module | None = None) -> dict:
+def make_page(
+    folder: Path,
+    *,
+    decoder: torch.nn.Module | None = None,
+    codes: tuple[torch.nn.Module, torch.nn.Module] | None = None,
+) -> dict:
     """Write the page of all explorers, and one of a missing model; return the explorers by tag.
 
     Args: decoder: the attribute decoder to show, instead of a small one; its attributes get plain names.
+        codes: the VQ-VAE and the prior to show, instead of small ones.
     Raises: Missing: npm's packages are not there.
     """
-    from imagegen.widgets import AttributeExplorer, ImageExplorer, LatentMap
+    from imagegen.widgets import AttributeExplorer, CodeExplorer, ImageExplorer, LatentMap, PriorExplorer
 
     if not RUNTIME.is_dir():
         raise Missing(NO_NPM)
@@ -209,12 +257,19 @@ def make_page(folder: Path, *, decoder: torch.nn.Module | None = None) -> dict:
         "latent-map": LatentMap(small, points=points, labels=torch.arange(300) % 4, classes=CLASSES),
         "image-explorer": ImageExplorer(large, images, labels=labels, classes=CLASSES),
         "attribute-explorer": AttributeExplorer(attribute_decoder(), ATTRIBUTES, labels=FACES),
+        "code-explorer": CodeExplorer(tokeniser(), paintings(), names=[f"painting {c}" for c in "abcde"]),
+        "prior-explorer": PriorExplorer(prior(), tokeniser(), attributes=LABELS),
     }
     if decoder is not None:
         names = {
             f"attribute {a}": [str(k) for k in range(n)] for a, n in enumerate(decoder.config.attributes)
         }
         explorers["attribute-explorer"] = AttributeExplorer(decoder, names)
+    if codes is not None:
+        shape = codes[0].config.image_shape
+        noise = torch.randint(0, 256, (4, *shape), generator=torch.Generator().manual_seed(8)).to(torch.uint8)
+        explorers["code-explorer"] = CodeExplorer(codes[0], noise)
+        explorers["prior-explorer"] = PriorExplorer(codes[1], codes[0])
     static = folder / "_static"
     runtime = static / "vendor/ort"
     runtime.mkdir(parents=True)
@@ -260,10 +315,47 @@ LISTEN = """() => {
 }"""
 
 
+# Mounts an explorer as anywidget does, as #kernel, with a comm made of window.toPython(message, bytes).
+KERNEL = """async ([meta, picture]) => {
+  const { default: widget } = await import(new URL('_static/explorer.js', location.href).href);
+  const listeners = [], el = document.body.appendChild(document.createElement('div'));
+  el.id = 'kernel';
+  const model = {
+    get: key => ({ meta, picture })[key],
+    on: (_, f) => listeners.push(f), off: () => listeners.splice(0),
+    send: async (message, _, buffers) => {
+      if (window.spoil) message = { ...message, op: 'dream' };
+      const bytes = Array.from(new Uint8Array(buffers[0]));
+      const { content, buffers: back } = await window.toPython(message, bytes);
+      const views = back.map(b => new DataView(Uint8Array.from([0, ...b]).buffer, 1));
+      listeners.forEach(f => f(content, views)); // at an odd offset, as some hosts deliver them
+    },
+  };
+  window.close_widget = widget.render({ model, el });
+}"""
+
+
+def mount_kernel(page, explorer, monkeypatch) -> None:
+    """Mount an explorer in the page as #kernel; its messages go to the Python widget and back."""
+    replies = []
+    monkeypatch.setattr(
+        type(explorer), "send", lambda self, content, buffers=None: replies.append((content, buffers))
+    )
+
+    def answer(message: dict, values: list[int]) -> dict:
+        explorer._answer(explorer, message, [memoryview(bytes(values))])
+        content, buffers = replies.pop()
+        return {"content": content, "buffers": [list(b) for b in buffers or []]}
+
+    page.expose_function("toPython", answer)
+    page.evaluate(KERNEL, [explorer.meta, explorer.picture])
+
+
 def wait_ready(page, timeout: float = 30_000) -> None:
     """Wait until every explorer of the page is there to be used, or has said why it is not."""
     page.wait_for_function(
-        "[...document.querySelectorAll('latent-map, image-explorer, attribute-explorer')].every(e => e.shadowRoot)",
+        "tags => [...document.querySelectorAll(tags)].every(e => e.shadowRoot)",
+        arg=", ".join(TAGS),
         timeout=timeout,
     )
 

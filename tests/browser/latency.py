@@ -1,4 +1,4 @@
-"""Measure how long an explorer takes from a pointer's move, or a menu's change, to the pixels on its canvas.
+"""Measure how long an explorer takes from a pointer's move, a menu's change or a key to the pixels on its canvas.
 
     python tests/browser/latency.py [--out FILE.json]
 
@@ -20,7 +20,8 @@ import harness
 import torch
 
 TARGET_MS = 16.0  # one frame at 60 Hz
-ATTRIBUTES_TARGET_MS = 33.0  # two of them, for a colour image of 64 x 64
+COLOUR_TARGET_MS = 33.0  # two of them, for a colour image of 64 x 64
+STEP_TARGET_MS = 50.0  # a code drawn: longer, and the page would stutter
 MOVES = 200
 
 
@@ -60,6 +61,48 @@ def _choose(page) -> list[float]:
     return page.evaluate("n => window.drawn.slice(n).map(d => d.t1 - d.t0)", before)
 
 
+def _replace(page) -> list[float]:
+    """Choose MOVES other codes for a cell of the code explorer by keys; return ms from each to its pixels."""
+    page.locator("code-explorer .sheet").focus()
+    n = harness.count_drawn(page)
+    page.keyboard.press("Home")  # loads runtime and network: not counted
+    harness.wait_drawn(page, n)
+    before = harness.count_drawn(page)
+    for i in range(MOVES):
+        n = harness.count_drawn(page)
+        page.keyboard.press(("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp")[i % 4])
+        page.wait_for_function("n => window.drawn.length > n", arg=n, polling=1)
+    return page.evaluate("n => window.drawn.slice(n).map(d => d.t1 - d.t0)", before)
+
+
+def _sample(page) -> list[float]:
+    """Press Step of the prior explorer MOVES times; return ms from each to the pixels and the next odds."""
+    step = page.locator("prior-explorer").get_by_role("button", name="Step", exact=True)
+    step.focus()
+    n = harness.count_drawn(page)
+    page.keyboard.press("Enter")  # loads runtime and networks: not counted
+    harness.wait_drawn(page, n)
+    times = []
+    for _ in range(MOVES):
+        n = harness.count_drawn(page)
+        page.keyboard.press("Enter")
+        drawn = harness.wait_drawn(page, n)
+        if drawn["logits"] is not None:  # a full grid has no next code
+            times.append(drawn["t1"] - drawn["t0"])
+    return times
+
+
+def _codes() -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Return the shipped VQ-VAE of colour images and the prior of its codes, or networks of the same sizes."""
+    from imagegen import pretrained, prior, recipes, vq
+
+    there = pretrained.names()
+    return tuple(
+        pretrained.load(name) if name in there else family(recipes.RECIPES[name].model).eval()
+        for name, family in (("vqvae-avatars", vq.VQVAE), ("prior-avatars", prior.Prior))
+    )
+
+
 def _decoder() -> torch.nn.Module:
     """Return the shipped attribute decoder, or one of the same sizes: the time does not depend on the weights."""
     from imagegen import decoder, pretrained
@@ -74,7 +117,7 @@ def measure() -> dict:
     began = time.time()
     metrics = {}
     with tempfile.TemporaryDirectory() as folder, harness.open_browser() as browser:
-        harness.make_page(Path(folder), decoder=_decoder())
+        harness.make_page(Path(folder), decoder=_decoder(), codes=_codes())
         with harness.serve(Path(folder)) as address:
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             harness.Watch(page)
@@ -96,6 +139,16 @@ def measure() -> dict:
                     "attribute-explorer",
                     lambda: _choose(page),
                     "changing a menu of the attribute explorer: one decoding, 64 x 64 in colour",
+                ),
+                (
+                    "code-explorer",
+                    lambda: _replace(page),
+                    "choosing another code in the code explorer: one decoding, 64 x 64 in colour",
+                ),
+                (
+                    "prior-explorer",
+                    lambda: _sample(page),
+                    "a step of the prior explorer: one decoding and the odds of the next of 8 x 8 codes",
                 ),
             ):
                 times = act()
@@ -134,8 +187,10 @@ def targets(record: dict) -> list[tuple[str, float, float]]:
             (
                 "ms from a menu's change to 64 x 64 pixels, median",
                 "attribute_explorer_median",
-                ATTRIBUTES_TARGET_MS,
+                COLOUR_TARGET_MS,
             ),
+            ("ms from a code's change to 64 x 64 pixels, median", "code_explorer_median", COLOUR_TARGET_MS),
+            ("ms from Step to the pixels and the next odds, median", "prior_explorer_median", STEP_TARGET_MS),
         )
     ]
 

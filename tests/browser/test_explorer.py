@@ -8,7 +8,6 @@ from imagegen import images
 
 TOLERANCE = 1e-4
 TAGS = ("latent-map", "image-explorer")
-ALL_TAGS = (*TAGS, "attribute-explorer")
 
 # Runs the networks of an explorer as its page does, without its interface. Numbers come back as plain lists.
 RUN = """async ([part, files, inputs]) => {
@@ -321,7 +320,7 @@ def test_no_wider_than_the_screen(width, address, open_page):
       const inside = [...host.shadowRoot.querySelectorAll('*')];
       return inside.filter(e => right(e) > right(host) + 1).map(e => e.className);
     }"""
-    for tag in ALL_TAGS:
+    for tag in harness.TAGS:
         assert page.evaluate(wide, tag) == []
 
 
@@ -329,7 +328,7 @@ def test_print_shows_the_static_picture(address, open_page):
     page, _ = open_page(address)
     assert not page.locator("latent-map > img").is_visible()
     page.emulate_media(media="print")
-    for tag in ALL_TAGS:
+    for tag in harness.TAGS:
         assert page.locator(f"{tag} > img").is_visible()
         assert not page.locator(f"{tag} .live").is_visible()
 
@@ -338,7 +337,7 @@ def test_without_javascript_the_picture_is_there(browser, address):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(address)
-    for tag in ALL_TAGS:
+    for tag in harness.TAGS:
         assert page.locator(f"{tag} > img").is_visible()
         assert len(page.locator(f"{tag} > img").get_attribute("alt")) > 60
     context.close()
@@ -361,35 +360,7 @@ def test_the_kernel_host_speaks_to_python(explorers, address, open_page, monkeyp
     """anywidget's render() with a comm made of this test: messages go to the Python widget and back."""
     explorer = explorers["image-explorer"]
     page, watch = open_page(address)
-    replies = []
-    monkeypatch.setattr(
-        type(explorer), "send", lambda self, content, buffers=None: replies.append((content, buffers))
-    )
-
-    def answer(message: dict, values: list[int]) -> dict:
-        explorer._answer(explorer, message, [memoryview(bytes(values))])
-        content, buffers = replies.pop()
-        return {"content": content, "buffers": [list(b) for b in buffers or []]}
-
-    page.expose_function("toPython", answer)
-    script = """async ([meta, picture]) => {
-      const { default: widget } = await import(new URL('_static/explorer.js', location.href).href);
-      const listeners = [], el = document.body.appendChild(document.createElement('div'));
-      el.id = 'kernel';
-      const model = {
-        get: key => ({ meta, picture })[key],
-        on: (_, f) => listeners.push(f), off: () => listeners.splice(0),
-        send: async (message, _, buffers) => {
-          if (window.spoil) message = { ...message, op: 'dream' };
-          const bytes = Array.from(new Uint8Array(buffers[0]));
-          const { content, buffers: back } = await window.toPython(message, bytes);
-          const views = back.map(b => new DataView(Uint8Array.from([0, ...b]).buffer, 1));
-          listeners.forEach(f => f(content, views)); // at an odd offset, as some hosts deliver them
-        },
-      };
-      window.close_widget = widget.render({ model, el });
-    }"""
-    page.evaluate(script, [explorer.meta, explorer.picture])
+    harness.mount_kernel(page, explorer, monkeypatch)
     page.locator("#kernel").get_by_role("radio", name="square, number 2", exact=True).click()
     check_drawn(explorer, harness.wait_drawn(page, 0))
     assert page.locator("#kernel [role=status]").text_content() == "Computed by the running kernel."

@@ -57,7 +57,7 @@ def test_no_page_is_wider_than_a_phone(path, site_address, open_page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, page.evaluate(wide)
 
 
-@pytest.mark.parametrize("tag", [*DRIVERS, "attribute-explorer"])
+@pytest.mark.parametrize("tag", harness.TAGS)
 def test_the_site_holds_every_explorer(tag, site):
     assert pages_with(tag), f"no page holds a <{tag}>"
 
@@ -115,6 +115,70 @@ def test_each_attribute_explorer_is_driven_by_menu_keyboard_and_button(path, wid
             pictures.append(tuple(drawn["pixels"]))
         assert len(set(pictures)) == len(pictures)
         assert set(drawn["labels"]) == {-1}
+    assert watch.external == []
+    assert watch.errors == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("path", pages_with("code-explorer"))
+def test_each_code_explorer_is_driven_by_pointer_and_keyboard(path, width, site_address, open_page):
+    page, watch = open_page(f"{site_address}{path}", width=width)
+    page.wait_for_load_state("networkidle")
+    for explorer in page.locator("code-explorer").all():
+        board, pictures = explorer.locator(".board").first, []
+        for act in (
+            lambda spot: spot.locator(".sheet").click(position={"x": 10, "y": 10}),
+            lambda spot: spot.locator(".sheet").press("End"),
+            lambda spot: spot.get_by_role("radio").nth(1).click(),
+            lambda spot: spot.get_by_text("Copy from another image").click(),
+        ):
+            n = harness.count_drawn(page)
+            act(explorer)
+            drawn = harness.wait_drawn(page, n)
+            pictures.append(tuple(drawn["pixels"]))
+            assert max(drawn["pixels"]) - min(drawn["pixels"]) > 0.1  # an image, not a grey square
+        assert len(set(pictures)) == 3 and pictures[2] == pictures[3]
+        board.focus()
+        for key in ("Home", *["Shift+ArrowRight"] * 3, *["Shift+ArrowDown"] * 3):
+            page.keyboard.press(key)
+        n = harness.count_drawn(page)
+        explorer.get_by_role("button", name="Paste region").click()
+        drawn = harness.wait_drawn(page, n)
+        assert drawn["tag"] == "code-explorer" and tuple(drawn["pixels"]) not in pictures
+    assert watch.external == []
+    assert watch.errors == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("path", pages_with("prior-explorer"))
+def test_each_prior_explorer_samples_to_the_end(path, width, site_address, open_page):
+    page, watch = open_page(f"{site_address}{path}", width=width)
+    page.wait_for_load_state("networkidle")
+    for explorer in page.locator("prior-explorer").all():
+        images = []
+        for seed in ("1", "2", "1"):
+            n = harness.count_drawn(page)
+            explorer.get_by_role("button", name="Clear").click()
+            assert harness.wait_drawn(page, n)["filled"] == 0
+            explorer.get_by_role("spinbutton", name="Seed").fill(seed)
+            explorer.get_by_role("button", name="Fill the rest").click()
+            page.wait_for_function(
+                "() => { const d = window.drawn.at(-1); return d.filled === d.codes.length && d.pixels"
+                " && !document.querySelector('[playing], [drawing]') }",
+                timeout=60_000,
+            )
+            drawn = page.evaluate("window.drawn.at(-1)")
+            images.append((drawn["codes"], drawn["pixels"]))
+            assert max(drawn["pixels"]) - min(drawn["pixels"]) > 0.1  # an image, not a grey square
+        assert images[0] == images[2] != images[1]
+        n = harness.count_drawn(page)
+        explorer.locator(".board").focus()
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        back = harness.wait_drawn(page, n)
+        assert 0 < back["filled"] < len(back["codes"])
+        assert back["codes"][: back["filled"]] == images[2][0][: back["filled"]]
     assert watch.external == []
     assert watch.errors == []
 

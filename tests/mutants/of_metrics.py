@@ -4,6 +4,7 @@ from tests.mutants.mutant import OWN, Mutant
 
 TESTS = {
     "likelihood": ("tests/test_metrics.py", "tests/test_vae_derivation.py"),
+    "likelihood of levels": ("tests/test_metrics_levels.py",),
     "pixels": ("tests/test_metrics.py",),
     "features": ("tests/test_metrics_samples.py", "tests/test_metrics_neighbours.py"),
     "samples": ("tests/test_metrics_samples.py",),
@@ -13,7 +14,8 @@ TESTS = {
 
 def _mutant(name: str, place: str, old: str, new: str, story: str, source: str = OWN, **more) -> Mutant:
     file, function = place.split(".", 1)
-    return Mutant(name, f"metrics/{file}", function, old, new, story, source, TESTS[file], **more)
+    tests = more.pop("tests", TESTS[file])
+    return Mutant(name, f"metrics/{file}", function, old, new, story, source, tests, **more)
 
 
 LIKELIHOOD = (
@@ -70,6 +72,72 @@ LIKELIHOOD = (
         "math.sqrt(len(values))", "len(values)",
         "Divided by n and not by its root: errors far too small, and a true result looks wrong.",
     ),
+)  # fmt: skip
+
+LEVELS = tuple(
+    _mutant(name, f"likelihood.{function}", old, new, story, tests=TESTS["likelihood of levels"])
+    for name, function, old, new, story in (
+        (
+            "levels-rounded-to-the-nearest-row", "_cells",
+            "bins = (pixels.double() * LEVELS).long()", "bins = (pixels.double() * LEVELS).round().long()",
+            "The value shown is rounded and not cut: the rows lie half a level off their edges, the first and the last "
+            "are of other widths than the rest.",
+        ),
+        (
+            "rows-and-columns-exchanged", "_cells",
+            "return bins * LEVELS + levels.long()", "return levels.long() * LEVELS + bins",
+            "The table holds how likely a value shown is, given the level. Its rows do not say what they are read for, "
+            "and the lengths are those of no code.",
+        ),
+        (
+            "levels-of-any-type", "_cells",
+            "if levels.dtype != torch.uint8:", "if False:",
+            "Images in [0, 1] are taken for levels: all of them are level 0, and cost nothing to store.",
+        ),
+        (
+            "pixels-of-any-range", "_cells",
+            "if not (low >= 0 and high <= 1):", "if False:",
+            "Values outside [0, 1], and NaN, are pushed into the first and the last row without a word.",
+        ),
+        (
+            "counted-once-however-often", "level_counts",
+            "minlength=LEVELS**2).reshape(LEVELS, LEVELS)", "minlength=LEVELS**2).clamp(max=1).reshape(LEVELS, LEVELS)",
+            "A pair of value and level is marked as seen, and not counted: the rare and the common are as likely.",
+        ),
+        (
+            "table-not-normalised", "level_table",
+            "smoothed.log() - smoothed.sum(1, keepdim=True).log()", "smoothed.log() - smoothed.sum().log()",
+            "The shares are those of the whole table and not of a row: what the decoder shows is then paid for again "
+            "with every pixel.",
+        ),
+        (
+            "table-normalised-over-the-values", "level_table",
+            "smoothed.sum(1, keepdim=True)", "smoothed.sum(0, keepdim=True)",
+            "The columns add up to 1 and not the rows: the probabilities of all levels of a pixel are together more or "
+            "less than 1, and 'code lengths' may fall below what any code reaches.",
+        ),
+        (
+            "smoothing-in-every-cell", "level_table",
+            "counts.double() + smoothing / LEVELS", "counts.double() + smoothing",
+            "Each of the 256 levels gets the count that was meant for all of them together. Rows seen little are "
+            "flattened, and all lengths grow.",
+        ),
+        (
+            "counts-of-any-shape", "level_table",
+            "if counts.shape != (LEVELS, LEVELS) or not smoothing > 0:", "if False:",
+            "Without smoothing a level not seen before has probability 0, and its image an infinite length.",
+        ),
+        (
+            "length-averaged-over-pixels", "level_nll",
+            "flatten(1).sum(1)", "flatten(1).mean(1)",
+            "The mean over pixels is added to the cost of a whole image's codes: 784 of its parts are lost.",
+        ),
+        (
+            "length-below-zero", "level_nll",
+            "return -table.flatten()", "return table.flatten()",
+            "The sign is lost: the log-likelihood is given for its negative.",
+        ),
+    )
 )  # fmt: skip
 
 PIXELS = (
@@ -410,4 +478,4 @@ NEIGHBOURS = (
     ),
 )  # fmt: skip
 
-MUTANTS = LIKELIHOOD + PIXELS + SAMPLES + NEIGHBOURS
+MUTANTS = LIKELIHOOD + LEVELS + PIXELS + SAMPLES + NEIGHBOURS

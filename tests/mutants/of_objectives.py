@@ -752,4 +752,75 @@ LEDGER = (
     ),
 )  # fmt: skip
 
-MUTANTS = CHECKS + BERNOULLI + GAUSSIAN + LEVELS + KL + CURES + IMPORTANCE + LEDGER
+_TO_CODEBOOK = "return (z.detach() - nearest).square().flatten(1).sum(1)"
+_TO_ENCODER = "return (z - nearest.detach()).square().flatten(1).sum(1)"
+_CODE_LENGTH = 'return cross_entropy(logits, indices, reduction="none").flatten(1).sum(1)'
+
+CODES = (
+    _mutant(
+        "codebook-loss-without-detach", "codebook_loss",
+        _TO_CODEBOOK, "return (z - nearest).square().flatten(1).sum(1)",
+        "The detach is missing: the codebook term pulls at the encoder too, with a weight of 1 that beta knows nothing "
+        "of.",
+        "https://github.com/NTU-AIoT-Lab/EfficientFi/issues/4",
+        bug=12,
+    ),
+    _mutant(
+        "codebook-loss-with-the-detach-of-the-other", "codebook_loss",
+        _TO_CODEBOOK, "return (z - 1 * nearest.detach()).square().flatten(1).sum(1)",
+        "The detach is on the codes, so that the codebook term moves the encoder, and nothing moves the codes.",
+        "https://github.com/MishaLaskin/vqvae/pull/20",
+        bug=12,
+    ),
+    _mutant(
+        "codebook-loss-with-a-detach-on-both", "codebook_loss",
+        _TO_CODEBOOK, "return (z.detach() - nearest.detach() + 0 * (z + nearest)).square().flatten(1).sum(1)",
+        "Both sides are detached. The term is printed, falls or rises, and teaches nothing.",
+        bug=12,
+    ),
+    _mutant(
+        "codebook-loss-may-broadcast", "codebook_loss",
+        "_same_shape(z=z, nearest=nearest)\n    return (z.detach()", "return (z.detach()",
+        "One code for all places is accepted, and stretched over them.",
+    ),
+    _mutant(
+        "commitment-without-detach", "commitment_loss",
+        _TO_ENCODER, "return (z - nearest).square().flatten(1).sum(1)",
+        "The detach is missing: the commitment moves the codes too. With moving averages nobody notices; with a "
+        "codebook that learns by gradient they move by 1 + beta.",
+        bug=12,
+    ),
+    _mutant(
+        "commitment-with-the-detach-of-the-other", "commitment_loss",
+        _TO_ENCODER, "return (1 * z.detach() - nearest).square().flatten(1).sum(1)",
+        "The detach is on the encoder: beta then weighs a term that moves the codes, and the encoder is free to run "
+        "away from them.",
+        "https://github.com/CompVis/taming-transformers/issues/46",
+        bug=10,
+    ),
+    _mutant(
+        "commitment-mean-over-the-map", "commitment_loss",
+        _TO_ENCODER, _TO_ENCODER.replace("sum(1)", "mean(1)"),
+        "The commitment is a mean over places and channels beside a sum over pixels: beta is 3,136 times smaller than "
+        "it looks.",
+        bug=1,
+    ),
+    _mutant(
+        "code-length-as-a-mean", "code_nll",
+        _CODE_LENGTH, _CODE_LENGTH.replace("sum(1)", "mean(1)"),
+        "The code length is a mean over places, called that of an image: 49 times too short.",
+        bug=1,
+    ),
+    _mutant(
+        "code-length-of-any-type", "code_nll",
+        "if indices.dtype != torch.int64:", "if indices.dtype == torch.bool:",
+        "Numbers with a decimal point are accepted where whole codes belong.",
+    ),
+    _mutant(
+        "code-length-of-another-grid", "code_nll",
+        "or logits[:, 0].shape != indices.shape:", "or len(logits) != len(indices):",
+        "Logits of another layout are accepted, with the codes in the last dimension: the error comes from elsewhere.",
+    ),
+)  # fmt: skip
+
+MUTANTS = CHECKS + BERNOULLI + GAUSSIAN + LEVELS + KL + CURES + IMPORTANCE + LEDGER + CODES

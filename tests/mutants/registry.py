@@ -1,11 +1,25 @@
 """All mutants, in the order in which they are tried and shown."""
 
-from tests.mutants import of_data, of_layers, of_metrics, of_objectives, of_recipes, of_the_rest, of_vae
+from tests.mutants import (
+    of_data,
+    of_hierarchy,
+    of_layers,
+    of_metrics,
+    of_objectives,
+    of_prior,
+    of_recipes,
+    of_the_rest,
+    of_vae,
+    of_vq,
+)
 from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     of_objectives.MUTANTS
     + of_vae.MUTANTS
+    + of_vq.MUTANTS
+    + of_prior.MUTANTS
+    + of_hierarchy.MUTANTS
     + of_recipes.MUTANTS
     + of_layers.MUTANTS
     + of_data.MUTANTS

@@ -137,7 +137,8 @@ def train(job: Job, *, restart: bool = False) -> dict[str, Any]:
 
     Args: restart: throw the checkpoint away first.
     Returns: step, finished, and card (None where a deadline stopped it, and in all processes but the first).
-    Raises: RecipeError: the extra `train` is missing. CheckpointError: the checkpoint is of another config.
+    Raises: RecipeError: the extra `train` is missing, or weights that the recipe stands on. CheckpointError: the
+        checkpoint is of another config, or stands on other weights.
     """
     try:
         from lightning_fabric import Fabric
@@ -234,7 +235,7 @@ def write_weights(job: Job) -> dict[str, Any]:
     last = state["history"][-1]
     described = {
         "name": recipe.name, "recipe": recipe.config(), "config_hash": recipe.config_hash(),
-        "requires": required(recipe, folder=job.out),
+        "requires": {name: job.session.identity[f"weights of {name}"] for name in recipe.objective.requires},
         "seed": recipe.seed, "budget": reached, "steps": step, "images_seen": step * recipe.batch_size,
         **origin, "devices": job.devices, "precision": job.precision,
         "seconds": round(state["seconds"], 1), "cpu_seconds": round(state["cpu_seconds"], 1),
@@ -278,6 +279,11 @@ def train_stale(*, minutes: float | None = None, say: Callable[[str], None] = pr
             say(f"{recipe.name}: up to date")
             continue
         say(f"{recipe.name}: stale: {reason}")
+        there = required(recipe, folder=job.out).items()
+        if wanting := [name for name, sha256 in there if sha256 is None or name in left]:
+            say(f"{recipe.name}: left, for it stands on {', '.join(wanting)}, which must be trained first")
+            left.append(recipe.name)
+            continue
         try:
             state = job.session.saved()
         except CheckpointError as error:  # of the config before: of no use to this one

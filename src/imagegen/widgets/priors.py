@@ -81,7 +81,8 @@ class PriorExplorer(GridExplorer):
         if ((labels != labels.round()) | (labels < _WITHHELD) | (labels >= sizes)).any():
             raise ValueError(f"labels {labels.tolist()}, expected -1 to one less than {sizes.tolist()}")
         given = labels.to(self._device) if len(sizes) else None
-        return export.PriorLogits(self._network.prior).to(self._device)(codes.to(self._device), given).float().cpu()
+        network = export.PriorLogits(self._network.prior).to(self._device)
+        return network(codes.to(self._device), given).float().cpu()
 
     def _compute(self, op: str, values: Tensor) -> tuple[Tensor, ...]:
         if op != "prior":

@@ -59,7 +59,15 @@ def marginal(p: Tensor, places: list[int]) -> Tensor:
 def tiny(network: str, *, seed: int = 0, gain: float = 3.0, **changes) -> Prior:
     """Return a prior over the 81 grids in float64, with weights large enough for it to be decided."""
     torch.manual_seed(seed)
-    fields = {"codes": 3, "grid": (2, 2), "attributes": (), "width": 8, "depth": 2, "heads": 2, "dropout": 0.0}
+    fields = {
+        "codes": 3,
+        "grid": (2, 2),
+        "attributes": (),
+        "width": 8,
+        "depth": 2,
+        "heads": 2,
+        "dropout": 0.0,
+    }
     model = Prior(PriorConfig(network=network, **fields | changes)).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -87,7 +95,7 @@ def test_the_mean_rate_of_one_hot_posteriors_is_the_cross_entropy_of_the_aggrega
 
 @pytest.mark.equation("prior-gap", tolerance="1e-10")
 def test_the_cross_entropy_is_the_entropy_and_the_divergence_and_least_at_the_aggregate():
-    """Compare both sides with torch.distributions for 20 priors; none is below the entropy, the data themselves reach it."""
+    """Compare both sides for 20 priors, with torch.distributions; only the data themselves reach the entropy."""
     q = known()
     for seed in range(20):
         p = known(seed)
@@ -182,7 +190,7 @@ def test_a_network_that_sees_its_own_place_is_no_distribution():
 @pytest.mark.equation("prior-loss", tolerance="1e-10")
 @pytest.mark.parametrize("network", NETWORKS)
 def test_one_pass_over_true_codes_sums_what_a_pass_for_each_place_gives(network):
-    """Predict each place from a pass of its own, in which all later codes are wrong, and sum torch's classification losses."""
+    """Predict each place in a pass of its own, all later codes wrong; sum torch's classification losses."""
     model, total = tiny(network, grid=(3, 4), codes=5), 0.0
     k = torch.randint(5, (6, 3, 4), generator=seeded(1))
     place = torch.arange(12).view(3, 4)
@@ -197,7 +205,7 @@ def test_one_pass_over_true_codes_sums_what_a_pass_for_each_place_gives(network)
 
 @pytest.mark.equation("prior-saved", tolerance="1e-10")
 def test_each_place_saves_by_its_shares_and_by_its_past_and_the_rest_is_the_entropy():
-    """Take both savings from marginals of a known joint: neither is negative, and all places add up to uniform minus entropy."""
+    """Take both savings from marginals of a known joint: none is negative, and uniform less all is the entropy."""
     q, saved = known(), 0.0
     for i in range(4):
         own, past = entropy(marginal(q, [i])), list(range(i))
@@ -261,7 +269,7 @@ def reach(network, x: Tensor, place: tuple[int, int]) -> Tensor:
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("place", [(5, 0), (4, 2), (3, 8)])
 def test_a_plain_stack_sees_all_but_a_wedge_and_two_stacks_and_attention_see_all(kernel, place):
-    """Compare the gradients of a deep stack with the wedge, code by code; then those of the two cures with the whole past."""
+    """Compare a deep stack's gradients with the wedge, code by code; then both cures' with the whole past."""
     x, (row, column) = normal(1, 4, 6, 9), place
     rows, columns = torch.meshgrid(torch.arange(6), torch.arange(9), indexing="ij")
     past = (rows < row) | ((rows == row) & (columns < column))
@@ -283,7 +291,7 @@ def test_a_plain_stack_sees_all_but_a_wedge_and_two_stacks_and_attention_see_all
 @pytest.mark.equation("prior-attention", tolerance="1e-10")
 @pytest.mark.parametrize("heads", [1, 2])
 def test_attention_is_the_mean_of_earlier_values_and_no_later_place_has_a_gradient(heads):
-    """Loop over places, each with a softmax over itself and the places before; differentiate every output by every input."""
+    """Loop over places, each with a softmax up to itself; differentiate every output by every input."""
     torch.manual_seed(0)
     layer, x = CausalSelfAttention(8, heads).double(), normal(6, 8).requires_grad_()
     found = layer(x[None])[0]
@@ -341,7 +349,7 @@ def test_the_multiplications_of_a_sample_are_those_counted(cached, monkeypatch):
 
 @pytest.mark.equation("prior-temperature", tolerance="1e-8")
 def test_the_entropy_rises_with_temperature_at_the_rate_of_a_variance():
-    """Differentiate the entropy by the temperature for five distributions; compare with the variance, and with both limits."""
+    """Differentiate the entropy by the temperature for five distributions; compare with the variance and limits."""
     for seed in range(5):
         logits = 2 * normal(7, seed=seed)
         p = torch.softmax(logits, 0)
@@ -397,7 +405,7 @@ def test_top_p_keeps_the_smallest_set_at_the_price_of_what_is_cut():
 
 @pytest.mark.equation("prior-told", tolerance="1e-8")
 def test_told_or_not_each_ends_at_its_own_distribution_and_the_difference_is_the_information():
-    """Take a joint of 4 classes and 81 grids: at q(k) and q(k | c) the mixed loss has no gradient; the saving is I <= H(c)."""
+    """For 4 classes and 81 grids: at q(k) and q(k | c) the mixed loss has no gradient; the saving is I <= H(c)."""
     joint = torch.softmax(2 * normal(4, 81), 1) * torch.tensor([0.4, 0.3, 0.2, 0.1]).double()[:, None]
     classes, grids = joint.sum(1), joint.sum(0)
     told = joint / classes[:, None]
@@ -429,7 +437,7 @@ def test_the_recipe_withholds_the_class_of_the_share_that_it_states():
 
 @pytest.mark.equation("prior-levels", tolerance="1e-8")
 def test_the_shares_of_the_levels_are_the_most_likely_table():
-    """Compare the likelihood of counts under the shares with the split, and under 20 other tables; then the package's table."""
+    """Split the likelihood of counts under 20 tables; none is above the shares, which the package's table holds."""
     counts = torch.randint(1, 50, (256,), generator=seeded(0)).double()
     shares, total = counts / counts.sum(), counts.sum()
     for seed in range(20):
@@ -447,7 +455,9 @@ def test_the_shares_of_the_levels_are_the_most_likely_table():
     cells = (pixels.double() * 256).long().clamp(max=255).flatten()
     for v in cells.unique()[:20]:
         here = levels.flatten()[cells == v].long()
-        assert_close(table[v].exp(), torch.bincount(here, minlength=256).double() / len(here), rtol=1e-6, atol=1e-6)
+        assert_close(
+            table[v].exp(), torch.bincount(here, minlength=256).double() / len(here), rtol=1e-6, atol=1e-6
+        )
     by_hand = -table[cells, levels.flatten().long()].view(3, -1).sum(1)
     assert_close(level_nll(table, pixels, levels), by_hand, **EXACT)
 

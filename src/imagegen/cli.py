@@ -242,12 +242,17 @@ def _sample(args: argparse.Namespace) -> int:
     options = {"temperature": args.temperature, "top_p": args.top_p}
     options = {key: value for key, value in options.items() if value is not None}
     if isinstance(model, Prior):
+        tokeniser = evaluation.tokeniser_of(args.name, folder=args.weights)
+        if not isinstance(tokeniser, VQVAE):
+            raise recipes.RecipeError(
+                f"{args.name} is a prior of one level of codes: an image needs both levels"
+            )
         labels = None if args.label is None else torch.tensor(args.label).expand(args.n, -1)
         try:
             code = evaluation.sampled_codes(model, args.n, generator, labels=labels, **options)
         except ValueError as error:
             raise recipes.RecipeError(f"cannot sample {args.name}: {error}") from error
-        model = evaluation.tokeniser_of(args.name, folder=args.weights)
+        model = tokeniser
     elif isinstance(model, VAE):
         if options or args.label is not None:
             raise recipes.RecipeError(

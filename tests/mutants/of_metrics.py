@@ -84,13 +84,13 @@ LEVELS = tuple(
             "are of other widths than the rest.",
         ),
         (
-            "rows-and-columns-exchanged", "_cells",
+            "level-given-value-exchanged", "_cells",
             "return bins * LEVELS + levels.long()", "return levels.long() * LEVELS + bins",
             "The table holds how likely a value shown is, given the level. Its rows do not say what they are read for, "
             "and the lengths are those of no code.",
         ),
         (
-            "levels-of-any-type", "_cells",
+            "levels-that-are-no-bytes", "_cells",
             "if levels.dtype != torch.uint8:", "if False:",
             "Images in [0, 1] are taken for levels: all of them are level 0, and cost nothing to store.",
         ),

@@ -10,7 +10,7 @@ from imagegen.images import to_float
 
 
 class Batch(NamedTuple):
-    """Images in use, float32 (B, C, H, W) in [-1, 1], or codes int64 (B, h, w); labels int64 (B,), (B, A), or None."""
+    """Images in use, float32 (B, C, H, W) in [-1, 1], or codes int64 (B, ...); labels int64 (B,), (B, A), or None."""
 
     x: Tensor
     labels: Tensor | None
@@ -23,7 +23,7 @@ class Batches:
     permutation; the last images of an epoch that fill no batch are left out. With several processes, each
     takes its slice of the same global batch of `batch_size` images.
 
-    Args: images: uint8 (N, C, H, W), or codes int64 (N, h, w), given as they are; kept on `device`.
+    Args: images: uint8 (N, C, H, W), or codes int64 (N, ...), given as they are; kept on `device`.
         labels: (N,), (N, A) or None.
     Raises: ValueError: a batch larger than the data, one that the processes cannot share evenly, or images and labels
         of different number.

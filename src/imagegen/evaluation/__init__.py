@@ -1,8 +1,9 @@
 """One protocol of measurement: what is measured of every family of models, and the record that is kept of it.
 
 The names of the parts are importable from here: `reconstruction` measures models with a latent code on given images,
-`codes` a VQ-VAE and a prior over its codes, `code_length` how many bits store an image, `attributes` classifiers and
-attribute decoders, `samples` any generator against the real images of its data set.
+`codes` a VQ-VAE and a prior over its codes, `levels` a hierarchy and the priors of its levels, `code_length` how many
+bits store an image, `attributes` classifiers and attribute decoders, `samples` any generator against the real images of
+its data set.
 """
 
 import dataclasses
@@ -82,7 +83,12 @@ def _of_prior(name: str, prior: Prior, folder: Path | str, test: Any, train: Any
     if not prior.config.context_codes:
         return measured, requires
     above = name.removesuffix("-bottom") + "-top"
-    requires[above] = pretrained.card(above, folder=folder)["sha256"]
+    card = pretrained.card(above, folder=folder)
+    if card["requires"] != requires:
+        raise pretrained.PretrainedError(
+            f"{above} was trained on the codes of {card['requires']}, {name} on those of {requires}"
+        )
+    requires[above] = card["sha256"]
     priors = pretrained.load(above, folder=folder), prior
     described, what = shown_by(tokeniser, *priors, **where), "the codes of both levels under their priors"
     measured |= measure_code_length(described, train.images, images, what=what)

@@ -48,8 +48,8 @@ def measure_code_length(described: Shown, train: Tensor, test: Tensor, *, what: 
     """Return the code length of uint8 images `test` (N, C, H, W), an upper bound of -log p(x), in bits a dimension.
 
     p(x | code) gives each pixel's 256 levels the shares in which they occurred in `train` where the decoder showed the
-    same value (`metrics.level_table`): a normalised likelihood, the best that can be read off the decoded image pixel
-    by pixel, and found in the same way for every family. what: the code costs, in words.
+    same value (`metrics.level_table`): a normalised likelihood, on `train` the best that looks at nothing but the value
+    shown, to a 256th, and found in the same way for every family. what: the code costs, in words.
     """
     counts = metrics.level_counts()
     for start in range(0, min(len(train), FITTED_ON), BATCH):

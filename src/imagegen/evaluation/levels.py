@@ -129,8 +129,10 @@ def measure_kept(model: HierarchicalVQVAE, priors: tuple[Prior, Prior], judge: n
     that the two need not fit.
     """
     generator = Generator().manual_seed(seed)
+    model, judge = model.to(device).eval(), judge.to(device).eval()
+    over_top, under_top = (prior.to(device).eval() for prior in priors)
     top, bottom = levels_of(model, images)
-    n, (over_top, under_top) = len(images), priors
+    n = len(images)
     other = torch.cat([
         over_top.sample(len(part), generator=generator).cpu() for part in top.split(BATCH)
     ])  # fmt: skip

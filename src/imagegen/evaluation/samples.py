@@ -242,7 +242,10 @@ def _code_drawers(model: VQVAE, prior: Prior | None) -> dict[str, tuple[Draw, st
         return _decoded(model, sampled_codes(prior, n, generator))
 
     ways = {"": (unlabelled, f"{shown} the prior, all labels withheld")}
-    if len(prior.config.attributes) == 1 and prior.config.network == "transformer":
+    # One label alone, whose values can be drawn as often each; and a PixelCNN is slow to sample twice.
+    if (
+        len(prior.config.attributes) == 1 and prior.config.network == "transformer"
+    ):  # the other is slow to sample
         classes = prior.config.attributes[0]
 
         def balanced(n: int, generator: Generator) -> Tensor:

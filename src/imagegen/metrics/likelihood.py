@@ -66,8 +66,11 @@ def level_counts(pixels: Tensor | None = None, levels: Tensor | None = None) -> 
 
     Args: pixels: in [0, 1], what a decoder shows; row k counts the values in [k / 256, (k + 1) / 256). levels: uint8,
         the same shape, the images themselves. Counts of parts add up.
-    Raises: TypeError, ValueError: the levels are not uint8, the shapes differ, or a pixel leaves [0, 1].
+    Raises: TypeError, ValueError: one of the two is missing, the levels are not uint8, the shapes differ, or a pixel
+        leaves [0, 1].
     """
+    if (pixels is None) != (levels is None):
+        raise ValueError(f"{'pixels' if pixels is None else 'levels'} are missing: give both, or neither")
     if pixels is None or levels is None:
         return torch.zeros(LEVELS, LEVELS, dtype=torch.int64)
     return torch.bincount(_cells(pixels, levels).flatten(), minlength=LEVELS**2).reshape(LEVELS, LEVELS)

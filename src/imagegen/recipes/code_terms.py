@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from imagegen.data import Batch
-from imagegen.decoder import WITHHELD
 from imagegen.hierarchy import HierarchicalVQVAE
 from imagegen.images import to_float, to_unit
 from imagegen.metrics import mse
 from imagegen.objectives import code_nll, codebook_loss, commitment_loss, gaussian_nll
-from imagegen.prior import Prior
+from imagegen.prior import WITHHELD, Prior
 from imagegen.recipes.terms import Objective
 from imagegen.vq import VQVAE
 

@@ -169,9 +169,9 @@ def _examples(start: Tensor, config: Any) -> Tensor:
         raise ValueError(
             f"start of shape {tuple(start.shape)}, expected (N, {grid[0]}, {grid[1]}) with N from 1 to {_MAX_EXAMPLES}"
         )
-    codes = codes.detach().cpu().long().flatten(1)
-    check_codes(codes, config)
-    return codes
+    codes = codes.detach().cpu().flatten(1)
+    check_codes(codes, config)  # before long(), which would cut a fraction off
+    return codes.long()
 
 
 def _veiled(codes: Tensor, count: int, fill: int) -> Tensor:

@@ -56,7 +56,12 @@ def tokeniser_of(name: str, *, folder: Path | str = pretrained.FOLDER) -> VQVAE 
 
     Raises: PretrainedError: it is missing, or its weights are not those that the prior's card names.
     """
-    ((tokeniser, sha256),) = pretrained.card(name, folder=folder)["requires"].items()
+    requires = pretrained.card(name, folder=folder).get("requires", {})
+    if len(requires) != 1:
+        raise pretrained.PretrainedError(
+            f"the card of {name} names {len(requires)} models whose codes it draws, not 1"
+        )
+    ((tokeniser, sha256),) = requires.items()
     home = folder if tokeniser in pretrained.names(folder=folder) else pretrained.FOLDER
     if pretrained.card(tokeniser, folder=home)["sha256"] != sha256:
         raise pretrained.PretrainedError(f"{name} was trained on the codes of other weights of {tokeniser}")
@@ -119,7 +124,7 @@ def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | 
     protocol = PROTOCOLS.get(source)
     decoder = isinstance(model, AttributeDecoder)  # it is not sampled: its attributes are given
     half = (
-        isinstance(model, Prior) and card["recipe"]["objective"].get("level") == "top"
+        isinstance(model, Prior) and card.get("recipe", {}).get("objective", {}).get("level") == "top"
     )  # nor is half a model
     other = isinstance(model, Classifier) and (protocol is None or protocol.network != name)
     if protocol is not None and (decoder or half or other):

@@ -30,11 +30,11 @@ def parts():
                 embedding.weight.mul_(50)
     bottom.context_embedding.weight.data.mul_(50)
     images = torch.randint(256, (21, 1, 8, 8), dtype=torch.uint8)
+    with torch.no_grad():  # so that the codes are far apart, and the pictures far from grey
+        model.to_top[-1].weight.mul_(1000)
+        model.to_bottom[-1].weight.mul_(1000)
     model.train()(to_float(images))  # puts both codebooks on the data, so that several codes are in use
     model.eval()
-    with torch.no_grad():
-        model.from_bottom.weight.mul_(50)  # so that its pictures are far from grey
-        model.from_top[0].weight.mul_(50)
     labels = torch.stack([torch.arange(21) % 2, torch.arange(21) % 3], dim=1)
     return model, (top, bottom), images, labels
 

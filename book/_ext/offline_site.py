@@ -22,7 +22,13 @@ from repository import repository
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
-WIDGETS = ("latent-map", "image-explorer", "attribute-explorer", "code-explorer", "prior-explorer")
+WIDGETS = (
+    "latent-map",
+    "image-explorer",
+    "attribute-explorer",
+    "code-explorer",
+    "prior-explorer",
+)
 MODELS = "_build/.models"  # beside _build/.jupyter_cache: a cached notebook does not write its models again
 REBUILD = "remove _build/.jupyter_cache and _build/.doctrees and build again, so that the notebooks run"
 

@@ -819,6 +819,10 @@ export function mountCodeExplorer(element, meta, backend) {
 
   function mode(which, event) {
     pasting = which;
+    if (which && other === shown) { // from itself there is nothing to copy
+      other = (shown + 1) % images.length;
+      checkFrom(other);
+    }
     modes.forEach((button, i) => button.setAttribute('aria-pressed', Boolean(i) === which));
     panels.forEach((panel, i) => { panel.hidden = Boolean(i) !== which; });
     show();

@@ -191,10 +191,16 @@ def test_picking_an_image_encodes_and_decodes_it(explorers, address, open_page):
     )
     assert drawn["z"] == drawn["mean"]
     check_drawn(explorer, drawn)
-    assert page.get_by_role("radio", checked=True).get_attribute("aria-label") == "bar, number 7"
+    assert (
+        page.locator("image-explorer").get_by_role("radio", checked=True).get_attribute("aria-label")
+        == "bar, number 7"
+    )
     page.keyboard.press("ArrowRight")  # the next one, as in any group of radio buttons
     check_drawn(explorer, harness.wait_drawn(page, 1))
-    assert page.get_by_role("radio", checked=True).get_attribute("aria-label") == "cross, number 8"
+    assert (
+        page.locator("image-explorer").get_by_role("radio", checked=True).get_attribute("aria-label")
+        == "cross, number 8"
+    )
     assert not watch.external and not watch.errors
 
 
@@ -216,7 +222,7 @@ def test_sliders_move_the_most_active_latents_and_reset_returns(explorers, addre
 
 def test_drawing_with_the_pointer(explorers, address, open_page):
     page, watch = open_page(address)
-    page.get_by_role("button", name="Clear").click()
+    page.locator("image-explorer").get_by_role("button", name="Clear").click()
     assert sum(harness.wait_drawn(page, 0)["input"]) == 0
     box = page.locator("image-explorer .easel").bounding_box()
     at = lambda x, y: (box["x"] + box["width"] * x, box["y"] + box["height"] * y)  # noqa: E731
@@ -230,7 +236,9 @@ def test_drawing_with_the_pointer(explorers, address, open_page):
     assert ink[14, 8:20].min() == 1 and ink[:10].sum() == 0 and ink[18:].sum() == 0
     assert ((ink > 0.01) & (ink < 0.99)).sum() >= 8  # a soft edge
     check_drawn(explorers["image-explorer"], drawn)
-    assert page.get_by_role("radio", checked=True).count() == 0  # what is shown is none of the test images
+    assert (
+        page.locator("image-explorer").get_by_role("radio", checked=True).count() == 0
+    )  # what is shown is none of the test images
     page.get_by_role("button", name="Erase").click()
     n = harness.count_drawn(page)
     page.mouse.move(*at(0.5, 0.5))
@@ -243,7 +251,7 @@ def test_drawing_with_the_pointer(explorers, address, open_page):
 
 def test_drawing_with_the_keyboard(explorers, address, open_page):
     page, watch = open_page(address)
-    page.get_by_role("button", name="Clear").click()
+    page.locator("image-explorer").get_by_role("button", name="Clear").click()
     n = harness.count_drawn(page)
     easel = page.get_by_role("application")
     easel.focus()

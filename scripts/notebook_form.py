@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 EXACT = "nbval-check-output"
 NO_FIGURE = "no-figure"
+ONE_MACHINE = re.compile(r"(?<![\w.])/(?:home|root|tmp|Users|work)/\w[^\s\"'`)]*")
 LONGEST_CELL = 30
 SHORTEST_ALT = 20
 ACCELERATOR = "GPU"
@@ -224,6 +225,9 @@ def problems(notebook: dict, url: str) -> list[str]:
     ids = [cell.get("id") for cell in notebook["cells"]]
     if None in ids or len(set(ids)) < len(ids):
         said.append("a cell has no id, or two cells have the same")
+    for cell in notebook["cells"]:
+        if found := ONE_MACHINE.search(source(cell)):
+            said.append(f"cell {cell.get('id', 'with no id')} names a path of one machine: {found[0]}")
     for cell in cells:
         n_lines = len(source(cell).splitlines())
         if n_lines > LONGEST_CELL:

@@ -88,6 +88,10 @@ def plant(change):
         (lambda n: n["metadata"]["kernelspec"].update(name="my-env"), "kernel"),
         (lambda n: n["cells"][2].update(id="setup"), "same"),
         (lambda n: n["cells"][2].update(source=["1\n"] * 31), "31 lines"),
+        (
+            lambda n: n["cells"][0].update(source=["See `/home/ada/notes.py`."]),
+            "one machine: /home/ada/notes.py",
+        ),
         (lambda n: n["cells"][2].update(outputs=[{"output_type": "error"}]), "stores an error"),
         (lambda n: n["cells"][2].update(outputs=[]), "stores no text"),
         (lambda n: n["cells"][3].update(metadata={}), "no alt text"),

@@ -12,8 +12,10 @@ from torch import nn
 from imagegen import data
 from imagegen.classifier import ClassifierConfig
 from imagegen.decoder import AttributeDecoderConfig
+from imagegen.gan import GANConfig
 from imagegen.hierarchy import HierarchyConfig
 from imagegen.prior import PriorConfig
+from imagegen.recipes.adversarial import AdversarialObjective
 from imagegen.recipes.code_terms import HierarchyObjective, LevelPriorObjective, PriorObjective, VQObjective
 from imagegen.recipes.terms import (
     AttributeObjective,
@@ -41,7 +43,15 @@ class Recipe:
     """
 
     name: str
-    model: VAEConfig | ClassifierConfig | AttributeDecoderConfig | VQVAEConfig | HierarchyConfig | PriorConfig
+    model: (
+        VAEConfig
+        | ClassifierConfig
+        | AttributeDecoderConfig
+        | VQVAEConfig
+        | HierarchyConfig
+        | PriorConfig
+        | GANConfig
+    )
     objective: Objective = VAEObjective()
     data: str = "fashion-mnist"
     batch_size: int = 128
@@ -239,6 +249,37 @@ RECIPES: dict[str, Recipe] = {
             value=2.05,
             cpu_minutes=12.0,
             gpu_minutes=2.0,
+        ),
+        Recipe(
+            "dcgan-fashion",
+            GANConfig(normalise_critic="batch"),
+            AdversarialObjective(),
+            batch_size=64,
+            n_steps=16_000,
+            lr=1e-3,
+            betas=(0.5, 0.99),
+            weight_decay=0.0,
+            clip=1000.0,
+            value=2.04,
+            cpu_minutes=27.0,
+            gpu_minutes=4.0,
+        ),
+        Recipe(
+            "dcgan-avatars",
+            GANConfig(
+                image_shape=(3, 64, 64), width=24, critic_width=24, max_width=128, normalise_critic="batch"
+            ),
+            AdversarialObjective(),
+            data="avatars",
+            batch_size=64,
+            n_steps=6_000,
+            lr=7e-4,
+            betas=(0.5, 0.99),
+            weight_decay=0.0,
+            clip=1000.0,
+            value=2.03,
+            cpu_minutes=32.0,
+            gpu_minutes=3.0,
         ),
     )
 }

@@ -13,6 +13,7 @@ from tiny_recipe import TINY
 from imagegen import cli, data, pretrained, recipes, training
 from imagegen.classifier import Classifier, ClassifierConfig
 from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
+from imagegen.hierarchy import HierarchicalVQVAE, HierarchyConfig
 from imagegen.images import to_float, to_unit
 from imagegen.objectives import bernoulli_nll, gaussian_kl
 from imagegen.prior import Prior, PriorConfig
@@ -458,6 +459,28 @@ def test_a_prior_that_cannot_be_sampled_so_is_one_clear_line(capsys, pair, argum
     code, out, err = call(capsys, "sample", *arguments, "--weights", pair, "-o", pair / "x.npz")
     assert code == 2 and out == "" and message in err and "Traceback" not in err
     assert err.strip().splitlines()[-1].startswith("imagegen") and not (pair / "x.npz").exists()
+
+
+@pytest.mark.parametrize("level", ["top", "bottom"])
+def test_one_level_of_a_hierarchy_alone_is_no_image(capsys, tmp_path, level):
+    torch.manual_seed(0)
+    config = HierarchyConfig((1, 8, 8), codes=(3, 5), code_dim=4, widths=(4, 4), blocks=0, hidden=4)
+    sizes = {"attributes": (3,), "width": 8, "depth": 1, "heads": 1}
+    prior = {
+        "top": PriorConfig(codes=3, grid=(1, 1), **sizes),
+        "bottom": PriorConfig(codes=5, grid=(2, 2), context_codes=3, context_grid=(1, 1), **sizes),
+    }
+    card = pretrained.save(
+        HierarchicalVQVAE(config), {"name": "pair", "metrics": {}}, folder=tmp_path / "shelf"
+    )
+    about = {"name": f"pair-{level}", "metrics": {}, "requires": {"pair": card["sha256"]}}
+    pretrained.save(Prior(prior[level]), about, folder=tmp_path / "shelf")
+    output = ["--weights", tmp_path / "shelf", "-o", tmp_path / "x.npz"]
+    code, out, err = call(capsys, "sample", f"pair-{level}", *output)
+    assert (code, out) == (2, "") and not (tmp_path / "x.npz").exists()
+    assert err == f"imagegen: pair-{level} is a prior of one level of codes: an image needs both levels\n"
+    code, _, err = call(capsys, "sample", "pair", *output)
+    assert code == 2 and "family hierarchy, which has no prior to sample from" in err
 
 
 @pytest.mark.parametrize("option", [["--label", 1], ["--temperature", 0.5], ["--top-p", 0.5]])

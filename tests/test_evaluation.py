@@ -1,6 +1,8 @@
 """The protocol: each figure against its definition on models whose answer is known, and what is compared with what."""
 
+import dataclasses
 import json
+import math
 import statistics
 
 import pytest
@@ -13,6 +15,7 @@ from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
 from imagegen.evaluation import Protocol, samples
 from imagegen.images import to_float, to_unit
 from imagegen.objectives import bernoulli_nll
+from imagegen.training import seed_of
 from imagegen.vae import VAE, Autoencoder, VAEConfig
 
 SHAPE = (1, 8, 8)
@@ -357,6 +360,53 @@ def test_a_network_that_changes_while_it_is_used_is_found(shelf, monkeypatch):
     change |= {"name": "judge", "config": pretrained.load("judge", folder=shelf).config}
     with pytest.raises(pretrained.PretrainedError, match="judge changed while vae-small"):
         evaluation.evaluate("vae-small", folder=shelf, n_samples=1)
+
+
+def test_a_feature_network_is_measured_by_itself_and_not_by_the_one_in_use(shelf, tmp_path):
+    torch.manual_seed(7)
+    new = Classifier(pretrained.load("judge", folder=shelf).config)
+    card = pretrained.card("judge", folder=shelf)
+    sha256 = pretrained.save(new, card, folder=tmp_path / "new")["sha256"]
+    result, _ = evaluation.evaluate("judge", folder=tmp_path / "new")
+    assert result["weights_sha256"] == result["protocol"]["features_sha256"] == sha256 != card["sha256"]
+    used = evaluation.PROTOCOLS["made-up"]
+    own = dataclasses.replace(used, folder=tmp_path / "new")
+    found = result["metrics"]["fd_small_floor"]
+    assert found == evaluation.floor(own)["fd_small_floor"] != evaluation.floor(used)["fd_small_floor"]
+
+
+def test_the_figures_of_a_vae_are_their_definitions_for_the_draws_of_a_seed():
+    """Of 130 images in batches of 100, whose draws are seeded by the seed and the number of the batch's first image."""
+    torch.manual_seed(1)
+    model, images = VAE(SMALL).eval(), made_up("train").images[:130]
+    with torch.no_grad():  # posteriors that differ from the prior and from one another
+        model.encoder[-1].weight.mul_(10)
+    found = evaluation.measure_vae(model, images, n_samples=7, seed=3)
+    nats, weights, rates = [], [], []
+    with torch.no_grad():
+        for start in (0, 100):
+            x = to_float(images[start : start + 100])
+            mean, log_var = model.encode(x)
+            generator = torch.Generator().manual_seed(seed_of(3, start))
+            eps = torch.cat([torch.randn(k, *mean.shape, generator=generator) for k in (5, 2)])
+            z = mean + torch.exp(log_var / 2) * eps
+            nll = torch.stack([bernoulli_nll(model.decode(some), to_unit(x)) for some in z]).double()
+            q = torch.distributions.Normal(mean, torch.exp(log_var / 2))
+            log_ratio = torch.distributions.Normal(0, 1).log_prob(z) - q.log_prob(z)
+            nats.append(nll.mean(0))
+            weights.append(log_ratio.sum(2).double() - nll)
+            rates.append(
+                torch.distributions.kl_divergence(q, torch.distributions.Normal(0, 1)).sum(1).double()
+            )
+    distortion, rate, weight = torch.cat(nats), torch.cat(rates), torch.cat(weights, dim=1)
+    iwae = math.log(7) - torch.logsumexp(weight, dim=0)
+    for name, values in {
+        "distortion": distortion, "rate": rate, "nll": iwae, "negative_elbo": distortion + rate,
+        "bits_per_dim": iwae / 64 / math.log(2),
+    }.items():  # fmt: skip
+        assert found[name]["value"] == pytest.approx(values.mean().item(), rel=1e-5), name
+        assert found[name]["stderr"] == pytest.approx((values.std() / 130**0.5).item(), rel=1e-4), name
+    assert rate.mean() > 0.5 and (distortion + rate - iwae).mean() > 0.1  # the terms are told apart
 
 
 def test_without_its_feature_network_nothing_is_measured(shelf):

@@ -260,6 +260,30 @@ def test_the_least_error_told_the_top_is_the_variance_less_that_of_the_condition
     assert least < 0.95 * mean_square(x - mean, weight)
 
 
+@pytest.mark.equation("hierarchy-top", tolerance="1e-10")
+@pytest.mark.parametrize("seed", range(3))
+def test_names_can_be_exchanged_within_a_level_and_what_the_top_tells_cannot_be_moved_for_free(seed):
+    """Rename the pairs. Told both, the error stays; told the top, it stays for names in a level, and rises if moved."""
+    x, weight, top, bottom = world(seed)
+
+    def error(code: Tensor) -> Tensor:
+        return mean_square(x - conditional_mean(x, weight, code), weight)
+
+    tops = {
+        "in a level": torch.tensor([2, 0, 1])[top],
+        "moved in part": torch.tensor([0, 0, 1])[top],
+        "emptied": torch.zeros_like(top),
+    }
+    bottoms = {"in a level": (bottom + top) % 4}  # of each top other names; elsewhere the bottom takes all
+    for name, new_top in tops.items():
+        new_bottom = bottoms.get(name, 4 * top + bottom)
+        assert_close(error(100 * new_top + new_bottom), error(4 * top + bottom), **EXACT)
+        if name == "in a level":
+            assert_close(error(new_top), error(top), **EXACT)
+        else:
+            assert error(new_top) > error(top) + 1e-3
+
+
 # ---- from low resolution to high -------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from imagegen import data, evaluation, metrics, recipes
+from imagegen import data, evaluation, metrics, pretrained, recipes
 from imagegen.classifier import Classifier, ClassifierConfig
 from imagegen.evaluation import levels
 from imagegen.hierarchy import HierarchicalVQVAE, HierarchyConfig
@@ -28,7 +28,9 @@ def parts():
             prior.embedding.weight.mul_(50)
             for embedding in prior.label_embeddings:
                 embedding.weight.mul_(50)
-    bottom.context_embedding.weight.data.mul_(50)
+    with torch.no_grad():  # what the top says decides which bottom codes are likely
+        bottom.context_embedding.weight.mul_(50)
+        bottom.context_network[-1].weight.mul_(20)
     images = torch.randint(256, (21, 1, 8, 8), dtype=torch.uint8)
     with torch.no_grad():  # so that the codes are far apart, and the pictures far from grey
         model.to_top[-1].weight.mul_(1000)
@@ -63,6 +65,12 @@ def test_the_figures_of_a_hierarchy_are_their_definitions(parts):
     for name, value in expected.items():
         assert found[name]["value"] == pytest.approx(value, rel=1e-5), name
     assert len({round(found[m]["value"], 8) for m in list(expected)[:4]}) == 4  # four different quantities
+    each = [squared(model, target[i : i + 1], top[i : i + 1], bottom[i : i + 1]) for i in range(21)]
+    ratio = sum(-10 * math.log10(error) for error in each) / 21
+    assert found["psnr"]["value"] == pytest.approx(ratio, rel=1e-5)
+    for name in ("mse", "psnr"):
+        assert "in 256 levels" in found[name]["detail"]
+        assert found[name]["detail"] == pretrained.card("hierarchy-avatars")["metrics"][name]["detail"]
 
 
 def test_a_level_s_prior_is_measured_on_its_own_level_given_the_one_above(parts):
@@ -134,6 +142,32 @@ def test_what_is_kept_is_read_off_the_images_that_each_way_of_drawing_gives(part
     assert again == found  # the draws are seeded
 
 
+def test_what_is_held_is_the_image_s_own_and_what_is_drawn_is_drawn_given_it(parts, monkeypatch):
+    """What is shown: the codes of both levels, or one of them and the other drawn, from one generator in this order."""
+    model, priors, images, labels = parts
+    displayed, show = [], levels.shown
+    monkeypatch.setattr(levels, "shown", lambda *codes: displayed.append(codes[1:]) or show(*codes))
+    judge = Classifier(ClassifierConfig(image_shape=(1, 8, 8), classes=(2, 3), widths=(4,), features=6))
+    evaluation.measure_kept(model, priors, judge, images, labels, ("side", "kind"), seed=5)
+    top, bottom = recipes.levels_of(model, images)
+    generator = torch.Generator().manual_seed(5)
+    other = priors[0].sample(21, generator=generator)
+    given_top = priors[1].sample(21, context=top, generator=generator)
+    given_other = priors[1].sample(21, context=other, generator=generator)
+    expected = [(top, bottom), (top, given_top), (other, bottom), (other, given_other)]
+    assert all(
+        torch.equal(a, b)
+        for pair, wanted in zip(displayed, expected, strict=True)
+        for a, b in zip(pair, wanted, strict=True)
+    )
+    # another context would have been seen: with the same random numbers it gives other codes
+    again, neighbour = (
+        priors[1].sample(21, context=context, generator=torch.Generator().manual_seed(0))
+        for context in (top, top.roll(1, 0))
+    )
+    assert not torch.equal(top, other) and not torch.equal(again, neighbour)
+
+
 def test_the_two_ways_of_sampling_a_hierarchy(parts, monkeypatch):
     """Both levels drawn, or the top taken from training images: each is what `measure_samples` is handed."""
     model, priors, images, labels = parts
@@ -157,3 +191,89 @@ def test_the_two_ways_of_sampling_a_hierarchy(parts, monkeypatch):
     detail = levels.shown(model, top, priors[1].sample(5, context=top, generator=generator))
     assert torch.equal(drawn[""][0], both) and torch.equal(drawn["_detail"][0], detail)
     assert "training images" in drawn["_detail"][1]
+
+
+# ---- a whole measurement ---------------------------------------------------------------------------------------
+
+
+def faces(split):
+    """Return noise, 300 training and 60 test images with two attributes."""
+    n, seed = (300, 0) if split == "train" else (60, 1)
+    images = torch.randint(
+        256, (n, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
+    labels = torch.stack([torch.arange(n) % 2, torch.arange(n) % 3], dim=1)
+    return data.AvatarSet(images, labels, {"side": ("left", "right"), "kind": ("a", "b", "c")})
+
+
+@pytest.fixture
+def shelf(parts, tmp_path, monkeypatch):
+    """Return a folder with a feature network, a hierarchy, and priors of its two levels."""
+    model, priors, _, _ = parts
+    monkeypatch.setitem(recipes.DATA, "made-up", faces)
+    torch.manual_seed(1)
+    card = {"recipe": {"data": "made-up"}, "metrics": {}}
+    judge = Classifier(ClassifierConfig(image_shape=(1, 8, 8), classes=(2, 3), widths=(4,), features=6))
+    pretrained.save(judge, card | {"name": "judge"}, folder=tmp_path)
+    sha256 = pretrained.save(model, card | {"name": "pair"}, folder=tmp_path)["sha256"]
+    for level, prior in zip(("top", "bottom"), priors, strict=True):
+        objective = {"objective": {"tokeniser": "pair", "level": level}}
+        about = {
+            "name": f"pair-{level}",
+            "recipe": card["recipe"] | objective,
+            "requires": {"pair": sha256},
+        }
+        pretrained.save(prior, card | about, folder=tmp_path)
+    protocol = evaluation.Protocol("small", "made-up", "judge", 60, folder=tmp_path)
+    monkeypatch.setitem(evaluation.PROTOCOLS, "made-up", protocol)
+    return tmp_path
+
+
+SAMPLED = {"fd_small", "kid_small", "precision", "recall", "coverage", "memorisation"}
+PREDICTED = {"nll", "nll_told", "bits_per_code", "bits_per_image"}
+LENGTHS = {"code_length", "code_length_pixels"}
+
+
+def test_a_hierarchy_is_measured_alone_and_with_the_priors_of_both_levels(shelf):
+    found = {name: evaluation.evaluate(name, folder=shelf)[0] for name in ("pair", "pair-top", "pair-bottom")}
+    sha256 = {name: pretrained.card(name, folder=shelf)["sha256"] for name in found}
+    given = {"fd_small_reconstructions", "fd_small_top_alone"}
+    assert LENGTHS | given | {"mse_top_alone", "psnr"} < set(found["pair"]["metrics"])
+    # half a model has no samples and describes no image
+    assert set(found["pair-top"]["metrics"]) == PREDICTED and "protocol" not in found["pair-top"]
+    detail = {f"{name}_detail" for name in SAMPLED}
+    kept = {f"kept_{way}{e}" for way in ("both", "top", "bottom", "none") for e in ("", "_side", "_kind")}
+    assert set(found["pair-bottom"]["metrics"]) == PREDICTED | LENGTHS | SAMPLED | detail | kept
+    requires = {name: result["requires"] for name, result in found.items()}
+    assert requires["pair"] == {} and requires["pair-top"] == {"pair": sha256["pair"]}
+    assert requires["pair-bottom"] == {name: sha256[name] for name in ("pair", "pair-top")}
+    # both levels' codes are paid for, and the pixels cost the same whoever foretells the codes
+    lengths = {name: {m: e["value"] for m, e in result["metrics"].items()} for name, result in found.items()}
+    codes = sum(lengths[f"pair-{level}"]["bits_per_image"] for level in ("top", "bottom")) / 64
+    rest = {n: lengths[n]["code_length"] - lengths[n]["code_length_pixels"] for n in ("pair", "pair-bottom")}
+    assert rest["pair-bottom"] == pytest.approx(codes, rel=1e-4)
+    assert rest["pair"] == pytest.approx((2 + 4 * 3) / 64, rel=1e-6)
+    pixels = [lengths[n]["code_length_pixels"] for n in ("pair", "pair-bottom")]
+    assert pixels[0] == pytest.approx(pixels[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("requires", ["other weights", "another model", "nothing"])
+def test_a_top_prior_on_another_tokeniser_is_refused_before_anything_is_measured(
+    shelf, monkeypatch, requires
+):
+    card = pretrained.card("pair-top", folder=shelf)
+    other = {
+        "other weights": {"requires": {"pair": "0" * 64}},
+        "another model": {"requires": {"judge": card["requires"]["pair"]}},
+        "nothing": {"requires": {}},
+    }
+    pretrained.write_card(card | other[requires], folder=shelf)
+    measured = []
+    for name in ("measure_level_prior", "measure_code_length", "measure_levels", "measure_kept"):
+        monkeypatch.setattr(evaluation, name, lambda *_, **__: measured.append(1) or {})
+    with pytest.raises(pretrained.PretrainedError, match=r"pair-top was trained .*, pair-bottom on those"):
+        evaluation.evaluate("pair-bottom", folder=shelf)
+    (shelf / "pair-top.json").unlink()
+    with pytest.raises(pretrained.PretrainedError, match="no model 'pair-top'"):
+        evaluation.evaluate("pair-bottom", folder=shelf)
+    assert measured == []

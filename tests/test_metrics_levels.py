@@ -149,6 +149,15 @@ def test_pixels_and_levels_that_are_none_are_refused(table, pixels, levels, erro
             use(pixels, levels)
 
 
+def test_pixels_without_levels_and_levels_without_pixels_are_no_zeros():
+    """Only without both is there nothing to count: a table of zeros would pass for the counts of an empty part."""
+    assert level_counts().sum() == 0
+    with pytest.raises(ValueError, match="levels are missing: give both, or neither"):
+        level_counts(torch.ones(2))
+    with pytest.raises(ValueError, match="pixels are missing: give both, or neither"):
+        level_counts(levels=torch.zeros(2, dtype=torch.uint8))
+
+
 def test_a_table_of_other_counts_is_refused():
     with pytest.raises(ValueError, match=r"counts \(256, 255\)"):
         level_table(torch.zeros(256, 255))

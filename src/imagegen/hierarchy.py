@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from imagegen.layers import ResidualBlock, downsample, upsample
-from imagegen.vq import Quantiser, nearest_code
+from imagegen.vq import Quantiser
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,9 @@ class HierarchicalVQVAE(nn.Module):
         Raises: ValueError: the images do not have the config's shape.
         """
         features = self._features(x)
-        top = _nearest_grid(self.to_top(features), self.top)
+        top = self.top.indices(self.to_top(features))
         coarse = self.from_top(self.top.embed(top))
-        return top, _nearest_grid(self.to_bottom(torch.cat([features, coarse], dim=1)), self.bottom)
+        return top, self.bottom.indices(self.to_bottom(torch.cat([features, coarse], dim=1)))
 
     def decode(self, top: Tensor, bottom: Tensor | None = None) -> Tensor:
         """Return the logits (B, C, H, W) of codes int64, each (B, h, w); without `bottom`, what the top says alone.
@@ -152,8 +152,3 @@ class HierarchicalVQVAE(nn.Module):
                 f"images of shape {tuple(x.shape)}, expected (B, {', '.join(map(str, self.config.image_shape))})"
             )
         return self.encoder(x)
-
-
-def _nearest_grid(z: Tensor, quantiser: Quantiser) -> Tensor:
-    rows = z.to(quantiser.codebook.dtype).permute(0, 2, 3, 1).reshape(-1, z.shape[1])
-    return nearest_code(rows, quantiser.codebook).view(len(z), *z.shape[2:])

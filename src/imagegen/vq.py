@@ -159,7 +159,7 @@ class Quantiser(nn.Module):
         if z.dim() != 4 or z.shape[1] != self.codebook.shape[1]:
             raise ValueError(f"z of shape {tuple(z.shape)}, expected (B, {self.codebook.shape[1]}, h, w)")
         z = z.to(self.codebook.dtype)
-        rows = z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1])  # (N, D), N = B h w
+        rows = _rows(z.detach())
         if self.training:
             self._restart(rows, generator)
         indices = nearest_code(rows, self.codebook)
@@ -168,6 +168,10 @@ class Quantiser(nn.Module):
         if self.training:
             self._learn(rows, indices)
         return Quantised(straight_through(z, nearest), nearest, grid)
+
+    def indices(self, z: Tensor) -> Tensor:
+        """Return the indices int64 (B, h, w) of the nearest codes of z (B, D, h, w). The codebook does not move."""
+        return nearest_code(_rows(z.to(self.codebook.dtype)), self.codebook).view(len(z), *z.shape[2:])
 
     def embed(self, indices: Tensor) -> Tensor:
         """Return the codebook's vectors (B, D, h, w) of indices int64 (B, h, w)."""
@@ -192,6 +196,11 @@ class Quantiser(nn.Module):
             move.addcmul_(n[:, None], self.codebook, value=-1)  # s - n e
             used = self.counts.clamp(min=torch.finfo(rows.dtype).tiny)
             self.codebook.addcdiv_(move, used[:, None], value=1 - self.decay)
+
+
+def _rows(z: Tensor) -> Tensor:
+    """Return the vectors of a grid z (B, D, h, w), one a row: (N, D), N = B h w."""
+    return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
 
 
 def _processes() -> int:
@@ -259,9 +268,7 @@ class VQVAE(nn.Module):
 
         Raises: ValueError: the images do not have the config's shape.
         """
-        z = self._encode(x).to(self.quantiser.codebook.dtype)
-        rows = z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
-        return nearest_code(rows, self.quantiser.codebook).view(len(x), *self.config.grid)
+        return self.quantiser.indices(self._encode(x))
 
     def decode(self, indices: Tensor) -> Tensor:
         """Return the logits (B, C, H, W) of codes int64 (B, h, w); the image in [0, 1] is their sigmoid.

@@ -70,7 +70,7 @@ MUTANTS = (
         "z_bottom = self.to_bottom(torch.cat([features, coarse], dim=1))",
         "z_bottom = self.to_bottom(torch.cat([features, 0 * coarse], dim=1))",
         "The bottom is encoded without knowing what the top already says, and must say it once more.",
-        PAPER, equation="hierarchy-posterior",
+        PAPER,
     ),
     _mutant(
         "no-gradient-to-the-top-through-the-bottom", "HierarchicalVQVAE.forward",
@@ -80,11 +80,10 @@ MUTANTS = (
     ),
     _mutant(
         "encoded-without-quantising-the-top", "HierarchicalVQVAE.encode",
-        "coarse = self.from_top(self.top.embed(top))\n        return top, _nearest_grid(",
-        "coarse = self.from_top(self.to_top(features))\n        return top, _nearest_grid(",
+        "coarse = self.from_top(self.top.embed(top))\n        return top, self.bottom.indices(",
+        "coarse = self.from_top(self.to_top(features))\n        return top, self.bottom.indices(",
         "`encode` tells the bottom the top's real numbers, the forward pass its codes. Some of the bottom codes differ "
         "from those that the decoder was trained on.",
-        equation="hierarchy-posterior",
     ),
     _mutant(
         "withheld-is-code-zero", "HierarchicalVQVAE.decode",
@@ -106,13 +105,10 @@ MUTANTS = (
         "Images of another size pass the door and come back as codes of another grid.",
     ),
     _mutant(
-        "columns-before-rows", "_nearest_grid",
-        ".permute(0, 2, 3, 1).reshape(", ".permute(0, 3, 2, 1).reshape(",
-        "The places are read column by column and written row by row: the codes are those of the turned picture.",
-    ),
-    _mutant(
-        "places-and-channels-mixed", "_nearest_grid",
-        ".permute(0, 2, 3, 1).reshape(-1, z.shape[1])", ".reshape(-1, z.shape[1])",
-        "A reshape without a permute. The shapes fit, and each row mixes channels and places.",
+        "bottom-encoded-with-the-top-s-codebook", "HierarchicalVQVAE.encode",
+        "return top, self.bottom.indices(", "return top, self.top.indices(",
+        "The wrong codebook is searched for the bottom's codes. Both have vectors of the same length, so it runs, and "
+        "the codes decode to another picture.",
+        equation="hierarchy-posterior",
     ),
 )  # fmt: skip

@@ -6,8 +6,10 @@ TESTS = ("tests/test_prior.py",)
 GATED = "https://arxiv.org/abs/1606.05328"
 
 
-def _mutant(part: str, name: str, function: str, old: str, new: str, story: str, source: str = OWN) -> Mutant:
-    return Mutant(name, f"prior/{part}", function, old, new, story, source, TESTS)
+def _mutant(
+    part: str, name: str, function: str, old: str, new: str, story: str, source: str = OWN, **more
+) -> Mutant:
+    return Mutant(name, f"prior/{part}", function, old, new, story, source, TESTS, **more)
 
 
 PIXELCNN = (
@@ -17,6 +19,7 @@ PIXELCNN = (
         "Later layers leave their centre out too. What the first layer found at a position is then lost there, and "
         "with each layer the neighbours recede by one more.",
         "https://github.com/j-min/PixelCNN/issues/3",
+        equation="prior-mask",
     ),
     _mutant(
         "pixelcnn", "mask-a-with-its-centre", "MaskedConv2d.__init__",
@@ -24,6 +27,7 @@ PIXELCNN = (
         "The first layer sees the very code that is to be predicted. The training loss falls to nothing, and samples "
         "are worthless.",
         "https://github.com/o-tawab/Video-Pixel-Networks/issues/1",
+        equation="prior-mask",
     ),
     _mutant(
         "pixelcnn", "vertical-stack-sees-the-row-to-its-left", "MaskedConv2d.__init__",
@@ -36,6 +40,7 @@ PIXELCNN = (
         "pixelcnn", "a-mask-that-is-not-applied", "MaskedConv2d.forward",
         "self.weight * self.mask", "self.weight",
         "The mask is made and stored, and then the convolution uses the plain weights.",
+        equation="prior-mask",
     ),
     _mutant(
         "pixelcnn", "rows-below-for-rows-above", "MaskedConv2d.forward",
@@ -43,6 +48,7 @@ PIXELCNN = (
         "The padding is at the wrong end, so that the kernel lies on the rows below its centre: the order of the "
         "codes is reversed for this layer, and the prior reads from the future.",
         "https://github.com/pclucas14/iaf-vae/issues/4",
+        equation="prior-mask",
     ),
     _mutant(
         "pixelcnn", "gate-and-signal-exchanged", "gate",
@@ -57,6 +63,7 @@ PIXELCNN = (
         "The vertical stack is masked like a plain PixelCNN. Codes in the row above, but further to the right, are "
         "then never seen, however many layers there are.",
         "https://github.com/anantzoid/Conditional-PixelCNN-decoder/pull/7",
+        equation="prior-blind",
     ),
     _mutant(
         "pixelcnn", "the-horizontal-stack-feeds-the-vertical", "GatedLayer.forward",
@@ -64,6 +71,7 @@ PIXELCNN = (
         "The next layer's vertical stack gets what the horizontal one knows of its own row, and spreads it to the "
         "left: to positions that come before.",
         GATED,
+        equation="prior-chain",
     ),
     _mutant(
         "pixelcnn", "rows-that-never-reach-the-row", "GatedLayer.forward",
@@ -77,6 +85,7 @@ PIXELCNN = (
         'MaskedConv2d("A", width, width, (1, 5))', 'MaskedConv2d("B", width, width, (1, 5))',
         "The first layer of the horizontal stack is one of the later kind, so each code helps to predict itself.",
         "https://github.com/rosinality/vq-vae-2-pytorch/issues/31",
+        equation="prior-chain",
     ),
     _mutant(
         "pixelcnn", "rows-and-columns-exchanged", "PixelCNN.forward",
@@ -103,6 +112,7 @@ TRANSFORMER = (
         "is_causal=start == 0", "is_causal=False",
         "Nothing masks the attention. In training every position reads the code that it is to predict from the next "
         "one's input; in sampling that is not there.",
+        equation="prior-attention",
     ),
     _mutant(
         "transformer", "a-causal-mask-over-the-cache", "CausalSelfAttention.forward",
@@ -121,6 +131,7 @@ TRANSFORMER = (
         "query, key, value = (part", "key, query, value = (part",
         "Each position is weighed by how it would ask the others, not by what they hold. It trains, and weights from "
         "elsewhere give noise.",
+        equation="prior-attention",
     ),
     _mutant(
         "transformer", "no-mask-under-autocast", "_attend",
@@ -161,6 +172,7 @@ TRANSFORMER = (
         "embedded[:, start:n]\n",
         "Each position is given its own code and is to predict it. The loss goes to 0 in minutes, and samples are "
         "one code repeated.",
+        equation="prior-chain",
     ),
     _mutant(
         "transformer", "position-0-at-every-cached-step", "Transformer.forward",
@@ -189,6 +201,7 @@ GRIDS = (
         "logits.float().mT.unflatten(2, self.config.grid[::-1]).mT",
         "The logits come back with rows and columns exchanged, so that the loss compares each code with the "
         "prediction for another place.",
+        equation="prior-chain",
     ),
     _mutant(
         "grids", "logits-in-half-precision", "Prior.forward",
@@ -210,6 +223,7 @@ GRIDS = (
         ".sum(dim=1)", ".mean(dim=1)",
         "The log-probability of a grid is a sum over its positions. The mean is 49 times smaller, and its exponential "
         "sums to far more than 1 over all grids.",
+        equation="prior-chain",
     ),
     _mutant(
         "grids", "dropout-in-samples", "Prior.sample",
@@ -279,6 +293,7 @@ DRAWING = (
         "A code is kept only if the sum with it stays below p, so the set has less than p; if the likeliest code "
         "alone has more, nothing is left.",
         "https://github.com/rasbt/reasoning-from-scratch/issues/164",
+        equation="prior-top-p",
     ),
     _mutant(
         "drawing", "prefix-sum-less-the-first", "top_p_filter",
@@ -286,17 +301,20 @@ DRAWING = (
         "The sum of what is likelier is formed by taking off the first share, not the code's own: a set that is often "
         "one code too large or too small.",
         "https://github.com/facebookresearch/ParlAI/pull/2733",
+        equation="prior-top-p",
     ),
     _mutant(
         "drawing", "nucleus-from-the-unlikely-end", "top_p_filter",
         "descending=True", "descending=False",
         "The codes are collected from the least likely on, so the likeliest are dropped.",
+        equation="prior-top-p",
     ),
     _mutant(
         "drawing", "nucleus-in-sorted-order", "top_p_filter",
         "torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before >= p)", "before >= p",
         "The mask is made for the sorted codes and laid on the unsorted ones: the first few codes are kept, "
         "whatever they are.",
+        equation="prior-top-p",
     ),
     _mutant(
         "drawing", "rounding-cuts-the-tail", "top_p_filter",
@@ -307,6 +325,7 @@ DRAWING = (
         "drawing", "temperature-multiplies", "draw",
         "logits / (temperature or 1.0)", "logits * (temperature or 1.0)",
         "The logits are multiplied by the temperature: low values then make samples wilder, not tamer.",
+        equation="prior-temperature",
     ),
     _mutant(
         "drawing", "top-p-before-temperature", "draw",
@@ -318,6 +337,7 @@ DRAWING = (
         "probabilities = torch.softmax(logits, dim=-1)", "probabilities = torch.sigmoid(logits)",
         "Each logit is turned into a share of its own. Likely codes saturate at 1, and unlikely ones are drawn far "
         "too often.",
+        equation="prior-temperature",
     ),
     _mutant(
         "drawing", "generator-not-used", "draw",

@@ -22,16 +22,19 @@ SEARCH = (
         _HALF, "half, turned = 0.0 * codebook",
         "The code with the largest product is taken. That is the nearest only where all codes have the same length: "
         "here the longest code wins most vectors.",
+        equation="vq-nearest",
     ),
     _mutant(
         "length-of-a-code-counted-twice", "vq.nearest_code",
         _HALF, "half, turned = 1.0 * codebook",
         "The square |z - e|^2 is |z|^2 - 2 z e + |e|^2. Halved, it is |e|^2 / 2 that stands beside z e, and not |e|^2.",
+        equation="vq-nearest",
     ),
     _mutant(
         "last-chunk-never-searched", "vq.nearest_code",
         "range(0, len(z), rows)", "range(0, len(z) - rows + 1, rows)",
         "The rows come in chunks, and those that fill no chunk are left out: their codes are what the memory held.",
+        equation="vq-nearest",
     ),
     _mutant(
         "distances-under-autocast", "vq.nearest_code",
@@ -54,16 +57,19 @@ STRAIGHT_THROUGH = (
         "return nearest.view_as(nearest)", "return z.view_as(z)",
         "The gradient is right, and the value is that of the encoder: the codes are left out, and an autoencoder "
         "trains in their place.",
+        equation="vq-straight-through",
     ),
     _mutant(
         "straight-through-as-a-difference", "vq._StraightThrough.forward",
         "return nearest.view_as(nearest)", "return z + (nearest - z)",
         "Written as z + (e - z) the value is rounded: what the decoder was trained on is not what the codes decode to.",
+        equation="vq-straight-through",
     ),
     _mutant(
         "straight-through-with-half-a-gradient", "vq._StraightThrough.backward",
         "return gradient, None", "return 0.5 * gradient, None",
         "The Jacobian is not the identity but a half of it: the encoder learns at another rate than the decoder.",
+        equation="vq-straight-through",
     ),
     _mutant(
         "reconstruction-moves-the-codebook", "vq._StraightThrough.backward",
@@ -71,7 +77,7 @@ STRAIGHT_THROUGH = (
         "The gradient of the reconstruction goes to the codes as well as to the encoder. The codebook is to learn by "
         "its own term alone.",
         "https://github.com/ritheshkumar95/pytorch-vqvae/issues/7",
-        bug=12,
+        bug=12, equation="vq-straight-through",
     ),
     _mutant(
         "straight-through-without-detach", "vq.straight_through",
@@ -79,14 +85,14 @@ STRAIGHT_THROUGH = (
         "The detach around the difference is missing. z cancels, so that the encoder gets no gradient from the "
         "pictures; all of it goes to the codes.",
         "https://github.com/NTU-AIoT-Lab/EfficientFi/issues/4",
-        bug=12,
+        bug=12, equation="vq-straight-through",
     ),
     _mutant(
         "straight-through-with-detach-of-all", "vq.straight_through",
         _APPLY, "return (z + (nearest - z)).detach()",
         "The detach is around the sum and not around the difference: the decoder learns, and the encoder sees the "
         "commitment alone.",
-        bug=12,
+        bug=12, equation="vq-straight-through",
     ),
     _mutant(
         "straight-through-may-broadcast", "vq.straight_through",
@@ -95,7 +101,6 @@ STRAIGHT_THROUGH = (
     ),
 )  # fmt: skip
 
-_ROWS = "z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1])"
 _GRID = "grid = indices.view(z.shape[0], *z.shape[2:])"
 _EMBED = "nearest = self.embed(grid)  # what the decoder sees was chosen from the codebook before it moves\n"
 _LEARN = "        if self.training:\n            self._learn(rows, indices)"
@@ -123,8 +128,8 @@ QUANTISER = (
         bug=13,
     ),
     _mutant(
-        "vectors-cut-across-the-channels", "vq.Quantiser.forward",
-        _ROWS, "z.detach().reshape(-1, z.shape[1])",
+        "vectors-cut-across-the-channels", "vq._rows",
+        "return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])", "return z.reshape(-1, z.shape[1])",
         "The map (B, D, h, w) is reshaped to rows of D numbers without moving the channels to the end: a row then "
         "holds D places of one channel and not D channels of one place.",
         "https://github.com/lucidrains/vector-quantize-pytorch/issues/70",
@@ -162,12 +167,28 @@ QUANTISER = (
         "The losses are computed on the patched vectors. Their value is right, but their gradient goes to the encoder: "
         "the codebook never learns.",
         "https://github.com/showlab/Olaf-World/issues/8",
-        bug=11,
+        bug=11, equation="vq-codebook-gradient",
     ),
     _mutant(
         "any-dimension-enters-the-quantiser", "vq.Quantiser.forward",
         "if z.dim() != 4 or z.shape[1] != self.codebook.shape[1]:", "if z.dim() != 4:",
         "A map with another number of channels than the codes is let in, and fails later with another message.",
+    ),
+    _mutant(
+        "encoded-in-another-order", "vq.Quantiser.indices",
+        "nearest_code(_rows(z.to(self.codebook.dtype)), self.codebook)",
+        "nearest_code(z.to(self.codebook.dtype).reshape(-1, z.shape[1]), self.codebook)",
+        "Codes for storage are made by other lines than those of training, and these forget to move the channels: "
+        "the stored codes decode to noise.",
+        "https://github.com/lucidrains/vector-quantize-pytorch/issues/70",
+        bug=15,
+    ),
+    _mutant(
+        "encoded-column-by-column", "vq.Quantiser.indices",
+        ".view(len(z), *z.shape[2:])", ".view(len(z), *z.shape[:1:-1]).mT",
+        "The places are read row by row and written column by column: the stored codes are those of the turned "
+        "picture. On a square grid every shape is right.",
+        bug=15,
     ),
     _mutant(
         "decoded-in-another-order", "vq.Quantiser.embed",
@@ -236,12 +257,13 @@ UPDATE = (
         "The sums are averaged over batches and the counts are those of the last one. A code without a use there is "
         "divided by 0, and every other jumps.",
         "https://arxiv.org/abs/1711.00937",
-        bug=13,
+        bug=13, equation="vq-ema",
     ),
     _mutant(
         "decay-upside-down", "vq.Quantiser._learn",
         "self.counts.lerp_(n, 1 - self.decay)", "self.counts.lerp_(n, self.decay)",
         "The weight of the past and that of the present are exchanged for the counts.",
+        equation="vq-ema",
     ),
     _mutant(
         "unused-code-divided-by-zero", "vq.Quantiser._learn",
@@ -256,6 +278,7 @@ UPDATE = (
         "move.addcmul_(n[:, None], self.codebook, value=-1)", "move.addcmul_(n[:, None], self.codebook, value=0)",
         "The sum of the vectors is added to the code, where the difference from n times the code belongs: codes run "
         "away from 0.",
+        equation="vq-ema-step",
     ),
     _mutant(
         "every-batch-weighs-the-same", "vq.Quantiser._learn",
@@ -263,6 +286,7 @@ UPDATE = (
         "The code moves towards the mean of each batch by the same share, whether one vector or a thousand chose it: "
         "a moving average of quotients, and not the quotient of two moving averages.",
         "https://github.com/maxjcohen/vqvae/issues/1",
+        equation="vq-ema-step",
     ),
     _mutant(
         "counts-of-one-process", "vq.Quantiser._learn",
@@ -352,12 +376,10 @@ MODEL = (
         "The number of channels is not looked at.",
     ),
     _mutant(
-        "encoded-in-another-order", "vq.VQVAE.encode",
-        "rows = z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])", "rows = z.reshape(-1, z.shape[1])",
-        "Codes for storage are made by other lines than those of training, and these forget to move the channels: "
-        "the stored codes decode to noise.",
-        "https://github.com/lucidrains/vector-quantize-pytorch/issues/70",
-        bug=15,
+        "encoded-with-a-codebook-that-moves", "vq.VQVAE.encode",
+        "return self.quantiser.indices(self._encode(x))", "return self.quantiser(self._encode(x)).indices",
+        "Codes for storage are made by the forward pass. In training mode that moves the codebook, and a second look "
+        "at the same images finds other codes.",
     ),
     _mutant(
         "codes-of-any-type", "vq.VQVAE.decode",
@@ -373,6 +395,7 @@ MODEL = (
         "decoder-sees-through-the-codes", "vq.VQVAE.forward",
         _GIVEN, _GIVEN.replace("found.quantised", "z"),
         "The decoder is given the encoder's output. Training goes very well, and the codes decode to nothing.",
+        equation="vq-elbo",
     ),
     _mutant(
         "encoder-without-a-gradient", "vq.VQVAE.forward",
@@ -387,7 +410,7 @@ MODEL = (
         "The encoder's output is overwritten by the quantised vectors before the losses are computed. Both distances "
         "to the codebook are then exactly 0, and look like a success.",
         "https://github.com/andylolu2/jax-vqvae-gpt/issues/2",
-        bug=11,
+        bug=11, equation="vq-loss",
     ),
     _mutant(
         "model-without-the-generator", "vq.VQVAE.forward",
@@ -408,14 +431,14 @@ TERMS = (
         "Beta multiplies the codebook term and leaves the commitment at 1. At beta = 0.25 the encoder is held four "
         "times as hard as intended, and the codes follow four times as slowly. Kept as a default, called legacy.",
         "https://github.com/CompVis/taming-transformers/issues/57",
-        bug=10,
+        bug=10, equation="vq-loss",
     ),
     _mutant(
         "beta-on-both-terms", "recipes/code_terms.vq_terms",
         _CODEBOOK, "loss = loss + beta * codebook_loss(out.z.float(), out.nearest)",
         "Beta multiplies both distances to the codebook: a codebook that learns by gradient then follows slowly.",
         "https://github.com/huggingface/diffusers/issues/8226",
-        bug=10,
+        bug=10, equation="vq-loss",
     ),
     _mutant(
         "codebook-and-commitment-exchanged", "recipes/code_terms.vq_terms",
@@ -424,7 +447,7 @@ TERMS = (
         "The two terms have the same value, so nobody sees that the detach is on the wrong one: nothing holds the "
         "encoder, and with moving averages nothing is learnt by the term at all.",
         "https://github.com/karpathy/deep-vector-quantization/issues/2",
-        bug=10,
+        bug=10, equation="vq-loss",
     ),
 )  # fmt: skip
 
@@ -458,12 +481,13 @@ USE = (
         "perplexity-is-use", "metrics/codes.perplexity",
         "shares = counts.double() / counts.sum()", "shares = counts.sign().double() / counts.sign().sum()",
         "A code counts whether it is used once or a thousand times: the number of codes in use, called perplexity.",
-        bug=14,
+        bug=14, equation="vq-perplexity",
     ),
     _mutant(
         "perplexity-of-two-units", "metrics/codes.perplexity",
         ".sum().exp().item()", ".sum().exp2().item()",
         "The entropy is in nats and is taken as the exponent of 2.",
+        equation="vq-perplexity",
     ),
     _mutant(
         "perplexity-of-nothing", "metrics/codes.perplexity",

@@ -2,8 +2,8 @@
 
 The names of the parts are importable from here: `reconstruction` measures models with a latent code on given images,
 `codes` a VQ-VAE and a prior over its codes, `levels` a hierarchy and the priors of its levels, `code_length` how many
-bits store an image, `attributes` classifiers and attribute decoders, `samples` any generator against the real images of
-its data set.
+bits store an image, `attributes` classifiers and attribute decoders, `directions` what
+steers a generator, `samples` any generator against the real images of its data set.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from imagegen.decoder import AttributeDecoder
 from imagegen.evaluation.attributes import measure_classifier, measure_decoder
 from imagegen.evaluation.code_length import measure_code_length, shown_by
 from imagegen.evaluation.codes import measure_prior, measure_vqvae
+from imagegen.evaluation.directions import Direction, attribute_directions
 from imagegen.evaluation.entries import Entry, over_images, over_seeds
 from imagegen.evaluation.levels import measure_hierarchy, measure_kept, measure_level_prior
 from imagegen.evaluation.reconstruction import measure_autoencoder, measure_vae
@@ -43,7 +44,8 @@ from imagegen.vae import VAE, Autoencoder
 from imagegen.vq import VQVAE
 
 __all__ = [
-    "PROTOCOLS", "Entry", "Protocol", "Reference", "Ruler", "drawers", "evaluate", "floor",
+    "PROTOCOLS", "Direction", "Entry", "Protocol", "Reference", "Ruler", "attribute_directions", "drawers", "evaluate",
+    "floor",
     "measure_autoencoder", "measure_classifier", "measure_code_length", "measure_decoder", "measure_generator",
     "measure_hierarchy", "measure_kept", "measure_level_prior", "measure_levels", "measure_prior", "measure_samples",
     "measure_vae", "measure_vqvae", "over_images", "over_seeds", "reference", "sampled_codes", "shown_by",
@@ -70,11 +72,12 @@ def tokeniser_of(name: str, *, folder: Path | str = pretrained.FOLDER) -> VQVAE 
 
 def _of_prior(name: str, prior: Prior, folder: Path | str, test: Any, train: Any, protocol: Protocol | None,
               progress: bool, where: dict[str, Any]) -> tuple[dict[str, Entry], dict[str, str]]:  # fmt: skip
-    """Return the figures of a prior, and the SHA-256 of the weights, beside its own, that they hang on."""
-    tokeniser, requires = (
-        tokeniser_of(name, folder=folder),
-        dict(pretrained.card(name, folder=folder)["requires"]),
-    )
+    """Return the figures of a prior, and the SHA-256 of the weights, beside its own, that they hang on.
+
+    Raises: PretrainedError: the prior of the bottom level, and that of the top stands on another tokeniser.
+    """
+    tokeniser = tokeniser_of(name, folder=folder)
+    requires = dict(pretrained.card(name, folder=folder)["requires"])
     images, labels = test
     options = {"progress": progress} | where
     if isinstance(tokeniser, VQVAE):
@@ -84,17 +87,17 @@ def _of_prior(name: str, prior: Prior, folder: Path | str, test: Any, train: Any
         return measured | (
             measure_generator(tokeniser, protocol, prior=prior, **options) if protocol else {}
         ), requires
-    measured = measure_level_prior(prior, tokeniser, images, labels, **where)
     if not prior.config.context_codes:
-        return measured, requires
+        return measure_level_prior(prior, tokeniser, images, labels, **where), requires
     above = name.removesuffix("-bottom") + "-top"
     card = pretrained.card(above, folder=folder)
-    if card["requires"] != requires:
+    if (found := card.get("requires", {})) != requires:  # before the measuring, which takes long
         raise pretrained.PretrainedError(
-            f"{above} was trained on the codes of {card['requires']}, {name} on those of {requires}"
+            f"{above} was trained on the codes of {found}, {name} on those of {requires}"
         )
     requires[above] = card["sha256"]
     priors = pretrained.load(above, folder=folder), prior
+    measured = measure_level_prior(prior, tokeniser, images, labels, **where)
     described, what = shown_by(tokeniser, *priors, **where), "the codes of both levels under their priors"
     measured |= measure_code_length(described, train.images, images, what=what)
     if protocol:
@@ -155,7 +158,7 @@ def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | 
         train, options = DATA[source]("train").images, {"progress": progress} | where
         if isinstance(model, VAE):
             measured = measure_vae(model, images, n_samples=n_samples, seed=seed, **options)
-            what = "KL(q(z | x) || p(z)), one draw of z"
+            what = "KL(q(z | x) || p(z)) as bits-back coding pays it, one draw of z"
         elif isinstance(model, VQVAE | HierarchicalVQVAE):
             measure = measure_vqvae if isinstance(model, VQVAE) else measure_hierarchy
             measured, what = measure(model, images, **where), "the codes, evenly spread"

@@ -22,8 +22,9 @@ def shown_by(model: nn.Module, *priors: nn.Module, seed: int = 0,
              device: torch.device | str = "cpu") -> Shown:  # fmt: skip
     """Return how a model describes uint8 images (B, C, H, W): pixels in [0, 1] from its code, and its nats (B,).
 
-    A VAE: one z ~ q(z | x) an image, at KL(q || p), which it costs on the average. A VQ-VAE: the codes of x, under the
-    prior, or evenly spread where there is none. A hierarchy: the codes of both levels, under a prior for each.
+    A VAE: one z ~ q(z | x) an image, at KL(q || p), which it costs on the average in bits-back coding: the bits that
+    chose z are given back. A VQ-VAE: the codes of x, under the prior, or evenly spread where there is none. A
+    hierarchy: the codes of both levels, under a prior for each.
     """
     model = model.to(device, memory_format=torch.channels_last).eval()
     priors = tuple(prior.to(device).eval() for prior in priors)

@@ -60,24 +60,36 @@ def measure_prior(prior: nn.Module, tokeniser: nn.Module, images: Tensor, labels
 
     labels: (N,) or (N, A), told to it for the entries `_told` and withheld for the others.
     """
-    prior, tokeniser = prior.to(device).eval(), tokeniser.to(device).eval()
-    rows = []
-    for part, known in zip(images.split(BATCH), labels.reshape(len(images), -1).split(BATCH), strict=True):
-        codes, known = codes_of(tokeniser, part).to(device), known.to(device)
-        rows.append((code_nll(prior(codes), codes).double().cpu(),
-                     code_nll(prior(codes, labels=known), codes).double().cpu()))  # fmt: skip
+    codes = codes_of(tokeniser.to(device).eval(), images)
+    return foretold(prior, codes, labels, what="of the codes", device=device)
+
+
+@torch.inference_mode()
+def foretold(prior: nn.Module, codes: Tensor, labels: Tensor, *, what: str, context: Tensor | None = None,
+             device: torch.device | str = "cpu") -> dict[str, Entry]:  # fmt: skip
+    """Return how well a prior predicts codes (N, h, w), N >= 2, once with all labels withheld and once told them.
+
+    labels: (N,) or (N, A). context: (N, hc, wc), codes of the level above, if the prior is given them. what: is
+    predicted, in words.
+    """
+    prior, labels, rows = prior.to(device).eval(), labels.reshape(len(codes), -1), []
+    for start in range(0, len(codes), BATCH):
+        part = slice(start, start + BATCH)
+        wanted, above = codes[part].to(device), None if context is None else context[part].to(device)
+        rows.append(tuple(
+            code_nll(prior(wanted, labels=known, context=above), wanted).double().cpu()
+            for known in (None, labels[part].to(device))
+        ))  # fmt: skip
     unknown, told = (torch.cat(column) for column in zip(*rows, strict=True))
-    per_image, codes = math.prod(prior.config.grid), prior.config.codes
-    uniform = f"log2 {codes} = {math.log2(codes):g} without a prior"
+    per_image, size = math.prod(prior.config.grid), prior.config.codes
+    uniform = f"log2 {size} = {math.log2(size):g} without a prior"
     return {
-        "nll": over_images(unknown, "nats/image", "of the codes, all labels withheld"),
+        "nll": over_images(unknown, "nats/image", f"{what}, all labels withheld"),
         "bits_per_code": over_images(
             unknown * BITS / per_image, "bits/code", f"all labels withheld; {uniform}"
         ),
-        "bits_per_image": over_images(unknown * BITS, "bits/image", "of the codes, all labels withheld"),
-        "nll_told": over_images(
-            told, "nats/image", "of the codes, told all labels, whose own cost is left out"
-        ),
+        "bits_per_image": over_images(unknown * BITS, "bits/image", f"{what}, all labels withheld"),
+        "nll_told": over_images(told, "nats/image", f"{what}, told all labels, whose own cost is left out"),
     }
 
 

@@ -6,11 +6,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from imagegen import metrics
-from imagegen.evaluation.codes import BATCH, BITS
+from imagegen.evaluation.codes import BATCH, foretold
 from imagegen.evaluation.entries import SQUARED, Entry, over_images
 from imagegen.hierarchy import HierarchicalVQVAE
 from imagegen.images import from_unit, to_float, to_uint8, to_unit
-from imagegen.objectives import code_nll
 from imagegen.prior import Prior
 from imagegen.recipes import levels_of
 
@@ -49,9 +48,11 @@ def measure_hierarchy(model: HierarchicalVQVAE, images: Tensor, *,
     entries: dict[str, Entry] = {}
     for measure, (coarse, fine, how) in pairs.items():
         pixels = to_unit(to_float(shown(model, coarse, fine)))
-        entries[measure] = over_images(metrics.mse(pixels, target).double(), SQUARED, f"{how}, in 256 levels")
+        rounded = f"{how}, in 256 levels"
+        entries[measure] = over_images(metrics.mse(pixels, target).double(), SQUARED, rounded)
         if measure == "mse":
-            entries["psnr"] = over_images(metrics.psnr(pixels, target, span=1.0).double(), "dB", told)
+            ratio = metrics.psnr(pixels, target, span=1.0).double()
+            entries["psnr"] = over_images(ratio, "dB", f"{rounded}; mean over images")
     bits = 0.0
     for level, codes, size in zip(LEVELS, (top, bottom), model.config.codes, strict=True):
         counts, where = metrics.code_counts(codes, size), f"of {size}, counted over all {n:,} images"
@@ -81,30 +82,11 @@ def measure_hierarchy(model: HierarchicalVQVAE, images: Tensor, *,
 def measure_level_prior(prior: Prior, model: HierarchicalVQVAE, images: Tensor, labels: Tensor, *,
                         device: torch.device | str = "cpu") -> dict[str, Entry]:  # fmt: skip
     """Return how well a prior predicts its level of the codes of uint8 images: the bottom given the top."""
-    prior, model = prior.to(device).eval(), model.to(device).eval()
-    top, bottom = levels_of(model, images)
-    given = prior.config.context_codes > 0
-    codes, labels = bottom if given else top, labels.reshape(len(images), -1)
-    rows = []
-    for start in range(0, len(codes), BATCH):
-        part = slice(start, start + BATCH)
-        wanted, context = codes[part].to(device), top[part].to(device) if given else None
-        rows.append(tuple(
-            code_nll(prior(wanted, labels=known, context=context), wanted).double().cpu()
-            for known in (None, labels[part].to(device))
-        ))  # fmt: skip
-    unknown, told = (torch.cat(column) for column in zip(*rows, strict=True))
-    size, per_image = prior.config.codes, math.prod(prior.config.grid)
-    what = "of the bottom codes given the top ones" if given else "of the top codes"
-    uniform = f"log2 {size} = {math.log2(size):g} without a prior"
-    return {
-        "nll": over_images(unknown, "nats/image", f"{what}, all labels withheld"),
-        "bits_per_code": over_images(
-            unknown * BITS / per_image, "bits/code", f"all labels withheld; {uniform}"
-        ),
-        "bits_per_image": over_images(unknown * BITS, "bits/image", f"{what}, all labels withheld"),
-        "nll_told": over_images(told, "nats/image", f"{what}, told all labels, whose own cost is left out"),
-    }
+    top, bottom = levels_of(model.to(device).eval(), images)
+    if not prior.config.context_codes:
+        return foretold(prior, top, labels, what="of the top codes", device=device)
+    what = "of the bottom codes given the top ones"
+    return foretold(prior, bottom, labels, what=what, context=top, device=device)
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from imagegen.widgets.explorer import Explorer, levels, packed
 
 _MAX_FACES = 500  # faces that the button picks from: more would only make the page larger
 _STRIP = (2, 6)  # rows (faces) and columns (from all attributes given to none) of the static picture
-_WITHHELD = -1
+WITHHELD = -1  # the label of an attribute that the network is not told
 
 
 class AttributeExplorer(Explorer):
@@ -72,7 +72,7 @@ class AttributeExplorer(Explorer):
         n = labels.shape[1]
         counts = torch.linspace(0, n, min(_STRIP[1], n + 1)).round().long()  # the first is 0, the last is n
         hidden = torch.arange(n) < counts[:, None]  # (columns, A)
-        return torch.where(hidden, _WITHHELD, labels[:, None])
+        return torch.where(hidden, WITHHELD, labels[:, None])
 
     def _describe(self) -> tuple[dict[str, Any], Tensor, str]:
         starts = self._starts()
@@ -84,7 +84,7 @@ class AttributeExplorer(Explorer):
             "faces": None if self._faces is None else self._faces.tolist(),
             "start": {"labels": starts[0].tolist(), "pixels": packed(pixels[0])},
         }
-        counts = (shown[0] == _WITHHELD).sum(1).tolist()
+        counts = (shown[0] == WITHHELD).sum(1).tolist()
         faces = "; ".join(
             ", ".join(f"{a['name']} {a['values'][k]}" for a, k in zip(self._attributes, face))
             for face in starts.tolist()

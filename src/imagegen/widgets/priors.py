@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from imagegen import export, images
-from imagegen.widgets.attributes import menus
+from imagegen.widgets.attributes import WITHHELD, menus
 from imagegen.widgets.codes import GridExplorer, check_codes
 from imagegen.widgets.explorer import levels, packed
 
 _MAX_EXAMPLES = 12
 _STRIP = (3, 6)  # rows (samples) and columns (from nearly empty to full) of the static picture
-_WITHHELD = -1
 
 
 class _PriorAndDecoder(nn.Module):
@@ -78,7 +77,7 @@ class PriorExplorer(GridExplorer):
         check_codes(codes, self._network.config)
         if labels.shape != (len(codes), len(sizes)):
             raise ValueError(f"labels of shape {tuple(labels.shape)}, expected ({len(codes)}, {len(sizes)})")
-        if ((labels != labels.round()) | (labels < _WITHHELD) | (labels >= sizes)).any():
+        if ((labels != labels.round()) | (labels < WITHHELD) | (labels >= sizes)).any():
             raise ValueError(f"labels {labels.tolist()}, expected -1 to one less than {sizes.tolist()}")
         given = labels.to(self._device) if len(sizes) else None
         network = export.PriorLogits(self._network.prior).to(self._device)
@@ -115,7 +114,7 @@ class PriorExplorer(GridExplorer):
         # The page starts half way: with the first rows of an example, whose labels are known if it was drawn here.
         kept = h // 2 * w
         known = labels.tolist() if self._examples is None else [None] * len(examples)
-        own = labels[:1] if self._examples is None else torch.full_like(labels[:1], _WITHHELD)
+        own = labels[:1] if self._examples is None else torch.full_like(labels[:1], WITHHELD)
         start = _veiled(examples[:1], kept, fill)
         meta = {
             "grid": [h, w],

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "imagegen"
 LONGEST_MODULE = 350
 
-FAMILIES = {"vae", "vq", "prior", "hierarchy", "classifier", "decoder"}
+FAMILIES = {"vae", "vq", "prior", "hierarchy", "gan", "classifier", "decoder"}
 BELOW_RECIPES = {"images", "data", "layers", "objectives", "training", "pretrained", "metrics"} | FAMILIES
 
 # module: the modules of the package that it may import. A new module enters this table first.
@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vq": {"layers"},
     "hierarchy": {"layers", "vq"},  # two of its quantisers
     "prior": {"layers"},
+    "gan": {"layers"},
     "classifier": {"layers"},
     "decoder": {"layers"},
     "objectives": set(),

@@ -540,6 +540,22 @@ def test_each_mode_is_a_gaussian_at_its_place(draw, centres):
     assert offset.prod(1).mean().abs() < 4 * 0.01 / math.sqrt(20_000)
 
 
+@pytest.mark.parametrize(("modes", "radius"), [(1, 2.0), (6, 3.0), (8, 2.0)])
+def test_the_centres_of_a_ring_are_those_its_points_lie_around(modes, radius):
+    centres = data.ring_centres(modes, radius)
+    turn = math.tau / modes
+    by_hand = [[radius * math.cos(k * turn), radius * math.sin(k * turn)] for k in range(modes)]
+    assert_close(centres, torch.tensor(by_hand))
+    points, mode = data.ring_of_gaussians(100, modes=modes, radius=radius, std=0.0, generator=seeded())
+    assert_close(points, centres[mode], rtol=0, atol=0)
+    assert_close(data.ring_centres(), data.ring_centres(8, 2.0), rtol=0, atol=0)
+
+
+def test_a_ring_without_modes_is_refused():
+    with pytest.raises(ValueError, match="modes is 0"):
+        data.ring_centres(0)
+
+
 def test_the_toys_have_as_many_modes_as_they_say():
     assert data.ring_of_gaussians(1000, generator=seeded())[1].unique().tolist() == list(range(8))
     assert data.grid_of_gaussians(2000, generator=seeded())[1].unique().tolist() == list(range(25))

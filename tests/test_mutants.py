@@ -67,10 +67,11 @@ def test_a_mutant_breaks_the_function_that_it_names(mutant):
     assert all(first <= line <= last for line in changed)
 
 
-WHOLE = ["objectives", "vae", "vq", "hierarchy", "layers"]
+WHOLE = ["vae", "vq", "hierarchy", "gan", "layers", "objectives/adversarial", "objectives/likelihood"]
 WHOLE += [f"prior/{part}" for part in ("drawing", "grids", "pixelcnn", "transformer")]
 WHOLE += [
-    f"metrics/{part}" for part in ("codes", "features", "likelihood", "neighbours", "pixels", "samples")
+    f"metrics/{part}"
+    for part in ("codes", "features", "likelihood", "modes", "neighbours", "pixels", "samples")
 ]
 
 
@@ -104,9 +105,9 @@ def test_every_test_that_a_mutant_names_is_there():
 
 @pytest.mark.parametrize("old", ["return nowhere_to_be_found", "return"])
 def test_a_stale_mutant_refuses_to_be_planted(old):
-    mutant = Mutant("stale", "objectives", "kl_weight", old, "pass", "A story.", OWN, ())
+    mutant = Mutant("stale", "objectives/likelihood", "kl_weight", old, "pass", "A story.", OWN, ())
     with pytest.raises(StaleMutant, match="times, expected once"):
-        mutant.plant((PACKAGE / "objectives.py").read_text())
+        mutant.plant((PACKAGE / "objectives/likelihood.py").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ from tests.mutants.runner import main
 
 def mutant(name, new, old={LINE!r}, test="test_guard.py"):
     tests = ({str(folder)!r} + "/" + test,)
-    return Mutant(name, "objectives", "kl_weight", old, new, f"The story of {{name}}.", "own", tests)
+    return Mutant(name, "objectives/likelihood", "kl_weight", old, new, f"The story of {{name}}.", "own", tests)
 
 killed = mutant("killed-one", "return step / n_steps if n_steps else 1.0")
 renamed = mutant("harmless", "weight = min(1.0, step / n_steps) if n_steps else 1.0\\n    return weight")
@@ -163,7 +164,7 @@ def test_the_runner_reports_a_survivor_with_its_story(tried):
 @pytest.mark.parametrize(
     "name, reason",
     [
-        ("stale", "stale mutant: objectives holds the text to replace 0 times"),
+        ("stale", "stale mutant: objectives/likelihood holds the text to replace 0 times"),
         ("misspelt", "NameError in call of"),
         ("unimportable", "cannot be imported"),
         ("slow", "took more than 8 seconds"),

@@ -16,6 +16,7 @@ from torch import nn
 
 from imagegen.classifier import Classifier, ClassifierConfig
 from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
+from imagegen.gan import GAN, GANConfig
 from imagegen.hierarchy import HierarchicalVQVAE, HierarchyConfig
 from imagegen.prior import Prior, PriorConfig
 from imagegen.training import write_atomic
@@ -32,6 +33,7 @@ FAMILIES: dict[str, tuple[type, type[nn.Module]]] = {
     "vqvae": (VQVAEConfig, VQVAE),
     "prior": (PriorConfig, Prior),
     "hierarchy": (HierarchyConfig, HierarchicalVQVAE),
+    "gan": (GANConfig, GAN),
 }
 
 

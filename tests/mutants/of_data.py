@@ -125,9 +125,21 @@ TOYS = (
         "A matrix made inside a function does not follow its input's device.",
     ),
     _mutant(
-        "ring-that-does-not-close", "data/toys.ring_of_gaussians",
+        "ring-that-does-not-close", "data/toys.ring_centres",
         "2 * math.pi / modes", "2 * math.pi / (modes - 1)",
         "The angle is divided by one too few, so that the last mode falls on the first.",
+    ),
+    _mutant(
+        "ring-of-half-a-turn", "data/toys.ring_centres",
+        "radius * torch.stack([angle.cos(), angle.sin()], dim=1)",
+        "radius * torch.stack([angle.cos(), angle.sin().abs()], dim=1)",
+        "The lower half of the ring is folded onto the upper: eight modes are five places.",
+    ),
+    _mutant(
+        "one-noise-for-both-axes", "data/toys.ring_of_gaussians",
+        "centre + std * torch.randn(n, 2, generator=generator, device=device), mode\n\n\ndef grid",
+        "centre + std * torch.randn(n, 1, generator=generator, device=device), mode\n\n\ndef grid",
+        "One draw is broadcast over both axes, so that each round mode becomes a line on the diagonal.",
     ),
     _mutant(
         "grid-in-a-corner", "data/toys.grid_of_gaussians",

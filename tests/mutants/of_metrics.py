@@ -6,6 +6,7 @@ TESTS = {
     "likelihood": ("tests/test_metrics.py", "tests/test_vae_derivation.py"),
     "likelihood of levels": ("tests/test_metrics_levels.py",),
     "pixels": ("tests/test_metrics.py",),
+    "modes": ("tests/test_metrics_modes.py",),
     "features": ("tests/test_metrics_samples.py", "tests/test_metrics_neighbours.py"),
     "samples": ("tests/test_metrics_samples.py",),
     "neighbours": ("tests/test_metrics_neighbours.py",),
@@ -478,4 +479,28 @@ NEIGHBOURS = (
     ),
 )  # fmt: skip
 
-MUTANTS = LIKELIHOOD + LEVELS + PIXELS + SAMPLES + NEIGHBOURS
+MODES = (
+    _mutant(
+        "every-point-belongs-to-a-mode", "modes.mode_counts",
+        "torch.bincount(nearest[at_mode],", "torch.bincount(nearest,",
+        "Each point is given to its nearest mode, however far that is: noise spread over the plane reaches all modes.",
+    ),
+    _mutant(
+        "variances-for-deviations", "modes.mode_counts",
+        "distance <= within * std\n", "distance.square() <= within * std\n",
+        "The square of a distance is compared with standard deviations: for narrow modes almost anything is near.",
+    ),
+    _mutant(
+        "points-counted-once-a-mode", "modes.mode_counts",
+        "counts = torch.bincount(nearest[at_mode], minlength=len(centres))",
+        "counts = (distances <= within * std).sum(0)",
+        "A point within reach of two modes is counted at both, so that the counts add up to more than the points.",
+    ),
+    _mutant(
+        "modes-that-nothing-reached-left-out", "modes.mode_counts",
+        "nearest[at_mode], minlength=len(centres))", "nearest[at_mode])",
+        "The counts end at the last mode that was reached: the modes missed behind it are not in the list.",
+    ),
+)  # fmt: skip
+
+MUTANTS = LIKELIHOOD + LEVELS + PIXELS + SAMPLES + NEIGHBOURS + MODES

@@ -2,6 +2,7 @@
 
 from tests.mutants import (
     of_data,
+    of_evaluation,
     of_hierarchy,
     of_layers,
     of_metrics,
@@ -24,5 +25,6 @@ MUTANTS: tuple[Mutant, ...] = (
     + of_layers.MUTANTS
     + of_data.MUTANTS
     + of_metrics.MUTANTS
+    + of_evaluation.MUTANTS
     + of_the_rest.MUTANTS
 )

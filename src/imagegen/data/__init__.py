@@ -13,7 +13,7 @@ from imagegen.data.fashion import (
     report_fashion_mnist,
 )
 from imagegen.data.sets import AvatarSet, DataError, ImageSet
-from imagegen.data.toys import LinearGaussian, gaussian_2d, grid_of_gaussians, ring_of_gaussians
+from imagegen.data.toys import LinearGaussian, gaussian_2d, grid_of_gaussians, ring_centres, ring_of_gaussians
 
 __all__ = [
     "AVATAR_ATTRIBUTION",
@@ -34,6 +34,7 @@ __all__ = [
     "gaussian_2d",
     "grid_of_gaussians",
     "report",
+    "ring_centres",
     "ring_of_gaussians",
 ]
 

@@ -68,13 +68,20 @@ def gaussian_2d(n: int, covariance: Tensor, *, generator: torch.Generator | None
     return noise @ torch.linalg.cholesky(covariance).T
 
 
+def ring_centres(modes: int = 8, radius: float = 2.0, *, device: torch.device | str | None = None) -> Tensor:
+    """Return the centres (modes, 2) of Gaussians on a ring around 0, the first at (radius, 0), anticlockwise."""
+    if modes < 1:
+        raise ValueError(f"modes is {modes}, expected at least 1")
+    angle = torch.arange(modes, device=device) * (2 * math.pi / modes)
+    return radius * torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
 def ring_of_gaussians(n: int, *, modes: int = 8, radius: float = 2.0, std: float = 0.02,
                       generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return n points (n, 2) of equal Gaussians on a ring, and the mode of each (n,)."""
+    """Return n points (n, 2) of equal Gaussians around `ring_centres`, and the mode of each (n,)."""
     device = _device(generator)
     mode = torch.randint(modes, (n,), generator=generator, device=device)
-    angle = mode * (2 * math.pi / modes)
-    centre = radius * torch.stack([angle.cos(), angle.sin()], dim=1)
+    centre = ring_centres(modes, radius, device=device)[mode]
     return centre + std * torch.randn(n, 2, generator=generator, device=device), mode
 
 

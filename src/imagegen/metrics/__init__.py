@@ -1,8 +1,8 @@
 """Measures of a model: tensors and functions in, numbers out. No model is named here.
 
-Four subjects, all of whose names are importable from here: `pixels` compares an image with its reconstruction,
-`likelihood` estimates log p(x) and what goes with it, `codes` counts the use of a codebook, `samples` and `neighbours`
-compare two sets of images by their features (N, F).
+Five subjects, all of whose names are importable from here: `pixels` compares an image with its reconstruction,
+`likelihood` estimates log p(x) and what goes with it, `codes` counts the use of a codebook, `modes` the points at each
+mode of a toy, `samples` and `neighbours` compare two sets of images by their features (N, F).
 """
 
 from imagegen.metrics.codes import code_counts, codes_used, perplexity
@@ -14,6 +14,7 @@ from imagegen.metrics.likelihood import (
     level_table,
     standard_error,
 )
+from imagegen.metrics.modes import mode_counts
 from imagegen.metrics.neighbours import coverage, memorisation, nearest, precision_recall
 from imagegen.metrics.pixels import mse, psnr, ssim
 from imagegen.metrics.samples import frechet_distance, gaussian_frechet, inception_score, kernel_distance
@@ -32,6 +33,7 @@ __all__ = [
     "level_nll",
     "level_table",
     "memorisation",
+    "mode_counts",
     "mse",
     "nearest",
     "perplexity",

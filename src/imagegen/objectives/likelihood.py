@@ -1,4 +1,4 @@
-"""Every term of every loss: tensors in, nats per image (B,) out. The caller takes the one mean over the batch."""
+"""Likelihoods, divergences and the terms of discrete codes: tensors in, nats per image (B,) out."""
 
 import math
 from dataclasses import dataclass

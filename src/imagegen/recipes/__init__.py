@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from imagegen import pretrained
 from imagegen.data import Batch, Batches
+from imagegen.recipes.adversarial import AdversarialObjective, alternating_step, optimisers
 from imagegen.recipes.catalogue import DATA, RECIPES, Recipe
 from imagegen.recipes.code_terms import (
     HierarchyObjective,
@@ -35,10 +36,11 @@ from imagegen.recipes.terms import (
 from imagegen.training import EMA, CheckpointError, NonFiniteLoss, Session, learning_rate, seed_of
 
 __all__ = [
-    "DATA", "RECIPES", "AttributeObjective", "AutoencoderObjective", "ClassifierObjective", "HierarchyObjective",
-    "Job", "LevelPriorObjective", "Objective", "PriorObjective", "Recipe", "RecipeError", "VAEObjective", "VQObjective",
-    "budget", "codes_of", "levels_of", "plan",
-    "recipe_step", "required", "train", "train_stale", "vae_terms", "vq_terms", "why_stale", "write_weights",
+    "DATA", "RECIPES", "AdversarialObjective", "AttributeObjective", "AutoencoderObjective",
+    "ClassifierObjective", "HierarchyObjective", "Job", "LevelPriorObjective", "Objective",
+    "PriorObjective", "Recipe", "RecipeError", "VAEObjective", "VQObjective", "alternating_step", "budget",
+    "codes_of", "levels_of", "optimisers", "plan", "recipe_step", "required", "train", "train_stale",
+    "vae_terms", "vq_terms", "why_stale", "write_weights",
 ]  # fmt: skip
 
 
@@ -179,12 +181,9 @@ def _work(fabric: Any, job: Job) -> int:
         torch.use_deterministic_algorithms(True, warn_only=True)
     recipe = job.recipe
     torch.manual_seed(recipe.seed)
-    bare = recipe.build().to(fabric.device)
+    bare = recipe.build().to(fabric.device, memory_format=torch.channels_last)  # the faster layout
     ema = EMA(bare, recipe.ema)
-    adam = torch.optim.AdamW(
-        bare.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
-    )
-    model, optimizer = fabric.setup(bare, adam)
+    parts, step = _set_up(recipe, job.session.n_steps, bare, ema, fabric)
     train = DATA[recipe.data]("train")
     share = {"rank": fabric.global_rank, "world_size": fabric.world_size, "device": fabric.device}
     models = {name: pretrained.load(name, folder=_home(name, job.out)) for name in recipe.objective.requires}
@@ -192,11 +191,27 @@ def _work(fabric: Any, job: Job) -> int:
     batches = Batches(items, train.labels, batch_size=recipe.batch_size, seed=recipe.seed, **share)
     return job.session.run(
         fabric,
-        {"model": bare, "optimizer": optimizer, "ema": ema},
-        recipe_step(recipe, job.session.n_steps, model, optimizer, ema, fabric),
+        {"model": bare, "ema": ema} | parts,
+        step,
         lambda index: (index, batches.at(index)),
         origin=pretrained.provenance(fabric.device),
     )
+
+
+def _set_up(recipe: Recipe, n_steps: int, bare: nn.Module, ema: EMA,
+            fabric: Any) -> tuple[dict[str, Any], Callable[[tuple[int, Batch]], dict[str, Tensor]]]:  # fmt: skip
+    """Return a training's optimisers, by the names that a checkpoint has for them, and its step."""
+    if isinstance(recipe.objective, AdversarialObjective):
+        adams = optimisers(recipe, bare)
+        pairs = zip((bare.generator, bare.discriminator), adams, strict=True)
+        players, adams = zip(*(fabric.setup(player, adam) for player, adam in pairs), strict=True)
+        parts = {"optimizer": adams[0], "critic_optimizer": adams[1]}
+        return parts, alternating_step(recipe, n_steps, bare, players, adams, ema, fabric)
+    adam = torch.optim.AdamW(
+        bare.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
+    )
+    model, optimizer = fabric.setup(bare, adam)
+    return {"optimizer": optimizer}, recipe_step(recipe, n_steps, model, optimizer, ema, fabric)
 
 
 def _home(name: str, folder: Path | str) -> Path | str:

@@ -1,0 +1,119 @@
+"""The two players' losses, each to be minimised by its player, and the penalties on a discriminator's gradient.
+
+A discriminator gives one logit an image, large where it believes the image to be real: D(x) = sigmoid(logit). A
+critic gives a score without that meaning.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import relu, softplus
+
+LOSSES = ("minimax", "non-saturating", "least-squares", "hinge", "wasserstein")
+
+
+def _check(loss: str, **logits: Tensor) -> None:
+    if loss not in LOSSES:
+        raise ValueError(f"loss is {loss!r}, expected one of {', '.join(LOSSES)}")
+    for name, value in logits.items():
+        if value.dim() != 1:
+            raise ValueError(f"{name} has shape {tuple(value.shape)}, expected (B,): one logit an image")
+
+
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, *, loss: str = "non-saturating") -> Tensor:
+    """Return what the discriminator minimises, for each pair of a real and a generated image.
+
+    "minimax" and "non-saturating": -log D(x) - log(1 - D(G(z))), 2 log 2 where D cannot tell. "least-squares":
+    ((s(x) - 1)^2 + s(G(z))^2) / 2. "hinge": max(0, 1 - s(x)) + max(0, 1 + s(G(z))). "wasserstein": s(G(z)) - s(x),
+    a bound on the distance only for a critic that is held Lipschitz.
+    Args: real_logits, fake_logits: (B,), not yet passed through a sigmoid.
+    Returns: (B,).
+    Raises: ValueError: another loss, or logits that are not one an image, or of different number.
+    Source: Goodfellow et al. 2014, arXiv:1406.2661; Mao et al. 2017, arXiv:1611.04076; Lim and Ye 2017,
+        arXiv:1705.02894; Arjovsky, Chintala and Bottou 2017, arXiv:1701.07875.
+    """
+    _check(loss, real_logits=real_logits, fake_logits=fake_logits)
+    if len(real_logits) != len(fake_logits):
+        raise ValueError(f"{len(real_logits)} real and {len(fake_logits)} generated images differ")
+    if loss == "least-squares":
+        return 0.5 * ((real_logits - 1).square() + fake_logits.square())
+    if loss == "hinge":
+        return relu(1 - real_logits) + relu(1 + fake_logits)
+    if loss == "wasserstein":
+        return fake_logits - real_logits
+    return softplus(-real_logits) + softplus(fake_logits)  # -log sigmoid(a) = softplus(-a)
+
+
+def generator_loss(fake_logits: Tensor, *, loss: str = "non-saturating") -> Tensor:
+    """Return what the generator minimises, for each generated image.
+
+    "minimax": log(1 - D(G(z))), whose gradient with respect to the logit is -D(G(z)) and vanishes where D is sure.
+    "non-saturating": -log D(G(z)), with the gradient -(1 - D(G(z))). "least-squares": (s - 1)^2 / 2. "hinge" and
+    "wasserstein": -s.
+    Args: fake_logits: (B,), with the graph back to the generator. Returns: (B,).
+    Raises: ValueError: another loss, or logits that are not one an image.
+    Source: as `discriminator_loss`.
+    """
+    _check(loss, fake_logits=fake_logits)
+    if loss == "minimax":
+        return -softplus(fake_logits)
+    if loss == "non-saturating":
+        return softplus(-fake_logits)
+    if loss == "least-squares":
+        return 0.5 * (fake_logits - 1).square()
+    return -fake_logits
+
+
+def _gradients(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return the gradient of the critic's score of each image with respect to that image, as (B, -1), with a graph."""
+    x = x.detach().requires_grad_()
+    scores = critic(x)
+    # An image's score depends on that image alone, so the gradient of the sum holds each score's own.
+    (gradient,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
+    return gradient.flatten(1)
+
+
+def zero_centred_penalty(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return |gradient of D's logit with respect to x|^2 of each image: R1 on real images, R2 on generated ones.
+
+    Weigh it with gamma / 2. In the lazy form, on every k-th step only, weigh it with k gamma / 2.
+    Args: x: (B, ...), real or generated; its own graph is cut. discriminator: must not mix images (no BatchNorm).
+    Returns: (B,), with a graph to the discriminator's parameters.
+    Source: Mescheder, Geiger and Nowozin 2018, arXiv:1801.04406, equation 9.
+    """
+    return _gradients(discriminator, x).square().sum(1)
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, *, norm: float = 1.0,
+                     generator: torch.Generator | None = None) -> Tensor:  # fmt: skip
+    """Return (|gradient of the critic| - norm)^2 at one point of each segment between a real and a generated image.
+
+    The point is a x + (1 - a) G(z), with one a ~ U(0, 1) an image: alpha never leaves the segment, and all pixels of
+    an image share it. Weigh it with lambda (10 in the paper).
+    Args: real, fake: (B, ...), the same shape; their graphs are cut.
+    Returns: (B,), with a graph to the critic's parameters.
+    Raises: ValueError: the shapes differ.
+    Source: Gulrajani et al. 2017, arXiv:1704.00028, equation 3 and algorithm 1.
+    """
+    if real.shape != fake.shape:
+        raise ValueError(f"real {tuple(real.shape)} and fake {tuple(fake.shape)} differ")
+    shape = (len(real), *[1] * (real.dim() - 1))
+    alpha = torch.rand(shape, generator=generator, device=real.device, dtype=real.dtype)
+    points = alpha * real + (1 - alpha) * fake
+    # The root's own gradient is infinite at 0, where a flat critic stands.
+    length = (_gradients(critic, points).square().sum(1) + 1e-12).sqrt()
+    return (length - norm).square()
+
+
+def instance_noise(x: Tensor, std: float, *, generator: torch.Generator | None = None) -> Tensor:
+    """Return x + std * eps with eps ~ N(0, I): noise for both players' images, so that their supports meet.
+
+    Raises: ValueError: std is below 0.
+    Source: Soenderby et al. 2017, arXiv:1610.04490, section 3.3; Arjovsky and Bottou 2017, arXiv:1701.04862.
+    """
+    if not std >= 0:
+        raise ValueError(f"std is {std}, expected at least 0")
+    if not std:
+        return x
+    return x + std * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)

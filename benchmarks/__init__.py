@@ -10,9 +10,18 @@ BENCHMARKS = {
     "codebook": "benchmarks.codebook",
     "sampling": "benchmarks.prior",
     "hierarchy": "benchmarks.hierarchy",
+    "ring": "benchmarks.ring",
+    "gan": "benchmarks.gan",
+    "gan-curves": "benchmarks.curves",
+    "gan-features": "benchmarks.probe",
     "widget": "benchmarks.widget",
+    "stability": "benchmarks.stability",
 }
-ON_REQUEST = {"codebook": 40, "hierarchy": 12}  # run only where named, and the minutes that they take
+# run only where named, and the minutes that they take
+ON_REQUEST = {
+    "codebook": 40, "hierarchy": 12, "ring": 5, "stability": 16, "gan": 25,
+    "gan-curves": 15, "gan-features": 3,
+}  # fmt: skip
 
 
 class Unavailable(RuntimeError):

@@ -1,5 +1,6 @@
 """The benchmarks run, their clock and their claims are sound, and the example they measure against is the example."""
 
+import copy
 import dataclasses
 import importlib
 import json
@@ -10,14 +11,30 @@ import types
 import benchmarks
 import pytest
 import torch
-from benchmarks import Unavailable, clock, codebook, hierarchy, prior, vae, vq
+from benchmarks import (
+    Unavailable,
+    clock,
+    codebook,
+    curves,
+    gan,
+    hierarchy,
+    prior,
+    probe,
+    ring,
+    stability,
+    vae,
+    vq,
+)
 from benchmarks import __main__ as command
 from benchmarks.record import Claim
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from imagegen.data import ImageSet
+from imagegen.data import ImageSet, ring_centres
 from imagegen.images import to_float, to_unit
-from imagegen.objectives import bernoulli_nll, gaussian_kl
+from imagegen.objectives import LOSSES, bernoulli_nll, gaussian_kl
+from imagegen.recipes import DATA
+from imagegen.widgets import RingExplorer
+from imagegen.widgets.ring import unpacked
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +58,9 @@ def small_data(monkeypatch):
 
     monkeypatch.setattr(vae, "fashion_mnist", split)
     monkeypatch.setattr(codebook, "fashion_mnist", split)
+    monkeypatch.setattr(gan, "fashion_mnist", split)
+    monkeypatch.setattr(probe, "fashion_mnist", split)
+    monkeypatch.setattr(curves, "fashion_mnist", split)
     return split
 
 
@@ -393,10 +413,298 @@ def test_examined_takes_the_codes_of_one_level_from_the_image_before():
     assert (found["codes_used_top"], found["codes_used_bottom"]) == (3.0, 3.0)
 
 
+# ---- a GAN against another -------------------------------------------------------------------------------------
+
+
+def test_the_peer_has_the_sizes_of_the_original():
+    """Counted by hand for z 100 and width 64: no biases; batch normalisation on all but D's first and the last."""
+    generator, critic = gan.PeerGenerator(100, 64), gan.PeerDiscriminator(64)
+    stages = [100 * 256, 256 * 128, 128 * 64, 64 * 1]
+    assert sum(p.numel() for p in generator.parameters()) == 16 * sum(stages) + 2 * (256 + 128 + 64)
+    stages = [1 * 64, 64 * 128, 128 * 256, 256 * 1]
+    assert sum(p.numel() for p in critic.parameters()) == 16 * sum(stages) + 2 * (128 + 256)
+    images = generator(torch.randn(3, 100, 1, 1))
+    assert images.shape == (3, 1, 32, 32) and critic(images).shape == (3,)
+    scales = torch.cat([m.weight for m in generator.modules() if isinstance(m, torch.nn.BatchNorm2d)])
+    weights = generator[0].weight
+    assert abs(scales.mean() - 1) < 0.01 and 0.015 < scales.std() < 0.025
+    assert abs(weights.mean()) < 1e-3 and 0.0195 < weights.std() < 0.0205
+
+
+def test_drawing_from_the_peer_leaves_its_averages_alone(small_data):
+    """Both ways to draw give 28 x 28; that of the batch's statistics depends on the batch, the other does not."""
+    side = gan.peer(small_data("train").images, gan.QUICK)
+    generator = side.step.__closure__[side.step.__code__.co_freevars.index("generator")].cell_contents
+    side.train(0.05)
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    firsts = {}
+    for name, draw in side.draws.items():
+        whole, part = (draw(n, torch.Generator().manual_seed(0)) for n in (8, 4))
+        assert whole.shape == (8, 1, 28, 28)
+        firsts[name] = torch.allclose(whole[:4], part, atol=1e-5)
+    assert firsts == {"average statistics": True, "its batch's": False}
+    assert all(value.equal(before[name]) for name, value in generator.state_dict().items())
+
+
+def test_a_race_counts_the_steps_alone_and_goes_by_turns(monkeypatch):
+    """A step of 1 s against one of 3 s, and examinations of 1000 s: each trains to the point, in turns."""
+    now, order = [0.0], []
+
+    def step(name, cost):
+        def taken(index):
+            now[0] += cost
+            order.append(name)
+
+        return taken
+
+    def distance(draw, n, seed):
+        now[0] += 1000
+        return draw + seed
+
+    monkeypatch.setattr(gan.time, "process_time", lambda: now[0])
+    monkeypatch.setattr(gan, "distance", distance)
+    sides = {
+        "ours": gan.Side(10, step("ours", 1.0), {"one": 5.0}),
+        "peer": gan.Side(8, step("peer", 3.0), {"worse": 9.0, "better": 6.0}),
+    }
+    setting = dataclasses.replace(gan.Setting(), points=(6.0, 12.0), turn=3.0)
+    gan.raced(sides, setting, lambda _: None)
+    assert order == (["ours"] * 3 + ["peer"]) * 4
+    assert [row["fd"] for row in sides["peer"].curve] == [6.0, 6.0]
+    assert sides["ours"].curve[-1]["values"] == [5.0, 6.0, 7.0]
+    metrics, claims = gan.summary(sides, [2.0, 2.0, 2.0], setting)
+    assert metrics["ours_images_per_second"]["value"] == 10 and metrics["speed_ratio"]["value"] == 3.75
+    assert metrics["peer_fd_fashion_12"]["value"] == 7.0 and metrics["peer_fd_fashion_12"]["std"] == 1.0
+    assert [claim.value for claim in claims] == [pytest.approx(v) for v in (6 / 7, 1 / 3.75, 2 / 7)]
+    assert [claim.limit for claim in claims] == [1.0, 1 / 1.5, 1 / 3]
+
+
+def test_quick_runs_all_of_the_race(small_data, monkeypatch, tmp_path):
+    monkeypatch.setitem(DATA, "fashion-mnist", small_data)
+    assert command.main(["--only", "gan", "--quick", "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "bench-gan.json").read_text())
+    assert all(math.isfinite(metric["value"]) for metric in record["metrics"].values())
+    assert set(record["curves"]) == {"ours", "peer"} and len(record["claims"]) == 2
+
+
+def test_the_series_of_the_curves_are_those_of_the_training(small_data):
+    """Each row has the spread of fixed samples over the data's; identical images have a spread of 0."""
+    images = small_data("train").images
+    _, history = curves.trained(curves.VARIANTS["healthy"], images, curves.QUICK, 0)
+    columns = curves.series(history)
+    assert columns["step"] == [2.0, 4.0] and set(columns) == {"step", *curves.WORDS}
+    assert all(0 < value < 1 for value in columns["spread"])
+    x = torch.rand(5, 1, 2, 2)
+    assert curves.spread(x[:1].expand(4, 1, 2, 2)) == 0
+    assert curves.spread(x) == pytest.approx(x.flatten(1).var(0).sum().item())
+    assert curves.last_of([{"a": float(i)} for i in range(8)], "a") == 6.5
+
+
+def test_the_variants_differ_in_what_their_names_say():
+    healthy = curves.VARIANTS["healthy"]
+    rates = {name: variant.critic_lr / variant.lr for name, variant in curves.VARIANTS.items()}
+    assert rates["strong"] == pytest.approx(40) and rates["weak"] == pytest.approx(0.01)
+    assert healthy.generator_steps == 1 and curves.VARIANTS["collapsed"].generator_steps == 5
+
+
+# ---- what holds a discriminator back ---------------------------------------------------------------------------
+
+
+def test_the_moving_cost_is_that_of_the_best_matching():
+    """Points in one dimension: sorted against sorted; and a moved set costs the length of the move."""
+    x, y = torch.randn(2, 30, 1, generator=torch.Generator().manual_seed(0))
+    assert stability.moving_cost(x, y) == pytest.approx((x.sort(0)[0] - y.sort(0)[0]).abs().mean().item())
+    points = torch.randn(30, 2)
+    assert stability.moving_cost(points, points.flip(0) + torch.tensor([0.6, -0.8])) == pytest.approx(
+        1, rel=1e-5
+    )
+
+
+def test_each_way_holds_the_discriminator_in_the_way_that_it_says():
+    """After a few steps: the clipped weights lie within the bound, the spectral ones are parametrised, as no others."""
+    ways = stability.ways(1.0, 0.1, 0.5, 2)
+    config = stability.GANConfig("mlp", (2,), latent_dim=2, width=4, critic_width=4)
+    source = torch.Generator().manual_seed(0)
+    largest, parametrised = {}, set()
+    for name, way in ways.items():
+        model, moved = stability.trained(
+            config, way, lambda _: torch.randn(8, 2, generator=source), 0.05, (0.0, 0.9), 0.0, 0
+        )
+        assert moved == 10 // way.objective.critic_steps == {"clipping": 5, "gradient": 5}.get(name, 10)
+        largest[name] = max(p.abs().max().item() for p in model.discriminator.parameters())
+        if torch.nn.utils.parametrize.is_parametrized(model.discriminator.head):
+            parametrised.add(name)
+    assert largest["clipping"] == pytest.approx(0.1) and min(largest["none"], largest["r1"]) > 0.1
+    assert parametrised == {"spectral"}
+    assert [ways[n].objective.loss for n in ("none", "clipping", "spectral", "r1")] == [
+        "non-saturating", "wasserstein", "hinge", "non-saturating",
+    ]  # fmt: skip
+    assert (ways["gradient"].objective.penalty, ways["r1"].objective.penalty) == ("gradient", "r1")
+    assert (ways["gradient"].objective.weight, ways["r1"].objective.weight) == (0.5, 1.0)
+
+
+def test_samples_of_the_ring_are_judged_by_all_three_measures():
+    """A stand-in that draws from two of the eight modes: two found, all good, and most points have to travel."""
+    centres = stability.ring_centres(stability.MODES)
+    draw = lambda n, generator: centres[torch.arange(n) % 2 * 4]  # noqa: E731
+    found = stability.judged_points(types.SimpleNamespace(sample=draw), stability.QUICK)
+    assert (found["modes"], found["high_quality"]) == (2, 1.0)
+    assert found["w1"] > 1
+    shown = list(stability.base64.b64decode(found["shown"]))
+    assert shown[:4:2] == [round(255 * 5 / 6), round(255 / 6)]  # 2 and -2 on [-3, 3]
+
+
+def test_quick_runs_every_way_and_a_killed_measurement_goes_on(small_data, monkeypatch, tmp_path):
+    """What was done is kept and read again; with another setting it is not."""
+    monkeypatch.setitem(DATA, "fashion-mnist", small_data)
+    assert command.main(["--only", "stability", "--quick", "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "bench-stability.json").read_text())
+    assert all(math.isfinite(metric["value"]) and metric["unit"] for metric in record["metrics"].values())
+    assert len(record["shown"]) == 10 and len(record["claims"]) == 3
+    setting = dataclasses.replace(stability.QUICK, seeds=(0,))
+    kept, runs = tmp_path / "runs" / "kept.json", []
+
+    def one_run(name, kind, seed, *rest):
+        runs.append(f"{name} {kind} {seed}")
+        if len(runs) == 4:
+            raise KeyboardInterrupt
+        return {"modes": 1.0}
+
+    monkeypatch.setattr(stability, "one_run", one_run)
+    with pytest.raises(KeyboardInterrupt):
+        stability.compared(setting, lambda _: None, kept)
+    found = stability.compared(setting, lambda _: None, kept)
+    assert (
+        len(runs) == 11 and runs[3] == runs[4] == "ring spectral 0"
+    )  # ten, and the one that was cut short again
+    assert len(found) == 12
+    stability.compared(dataclasses.replace(setting, lr=(1.0, 1.0)), lambda _: None, kept)
+    assert len(runs) == 21
+
+
+def test_a_probe_chooses_its_penalty_without_the_fresh_images():
+    """Labels that are a rule of the features are read; labels at random are not, whatever the penalty."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (600,), generator=random)
+    features = torch.nn.functional.one_hot(labels, 10) + 0.1 * torch.randn(600, 10, generator=random)
+    penalties = (1.0, 1e6)
+    assert probe.probe(features[:400], labels[:400], features[400:], labels[400:], penalties) > 0.99
+    noise = torch.randn(600, 10, generator=random)
+    assert probe.probe(noise[:400], labels[:400], noise[400:], labels[400:], penalties) < 0.25
+
+
+def test_quick_runs_all_of_the_probes(small_data, monkeypatch, tmp_path):
+    monkeypatch.setitem(DATA, "fashion-mnist", small_data)
+    assert command.main(["--only", "gan-features", "--quick", "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "bench-gan-features.json").read_text())
+    assert record["metrics"]["framed_fd_fashion"]["value"] == pytest.approx(0, abs=1e-6)
+    assert record["metrics"]["resized_fd_fashion"]["value"] > 0.01
+    assert record["metrics"]["start"]["value"] == record["metrics"]["trained"]["value"]
+
+
+# ---- eight Gaussians on a ring ---------------------------------------------------------------------------------
+
+
+def test_a_mode_is_found_from_a_twentieth_of_an_even_share_on():
+    """800 points, an even share of 100: 5 at a mode find it, 4 do not; points between the modes are of no quality."""
+    centres = ring_centres(8)
+    there = torch.cat([centres[0].expand(5, 2), centres[1].expand(4, 2), centres[2].expand(391, 2)])
+    modes, share = ring.found(torch.cat([there, torch.zeros(400, 2)]))
+    assert (modes, share) == (2, 0.5)
+    assert ring.found(centres.repeat(10, 1)) == (8, 1.0)
+
+
+def test_looking_does_not_change_the_training_and_the_way_does():
+    way, seen = ring.WAYS["non_saturating"], []
+    models = [
+        ring.trained(way, ring.QUICK, 3),
+        ring.trained(way, ring.QUICK, 3, lambda *at: seen.append(at[0])),
+    ]
+    assert seen == list(range(ring.QUICK.n_steps + 1))
+    models += [ring.trained(dataclasses.replace(way, **other), ring.QUICK, 3)
+               for other in ({"critic_lr": 0.2}, {"momentum": 0.9}, {"weight": 5.0}, {"loss": "hinge"})]  # fmt: skip
+    first, second, *others = (torch.nn.utils.parameters_to_vector(m.parameters()) for m in models)
+    assert first.equal(second)
+    assert all((first - other).abs().max() > 1e-5 for other in others)
+
+
+def test_a_slow_discriminator_moves_less_and_the_generator_as_much():
+    """After the first steps of Adam, whose size is the learning rate, D has moved a tenth as far as G."""
+    setting = dataclasses.replace(ring.QUICK, n_steps=2)
+    starts = {}
+    model = ring.trained(
+        dataclasses.replace(ring.WAYS["slow"], critic_lr=0.1), setting, 0,
+        lambda step, gan: starts.update(copy.deepcopy(gan.state_dict())) if not step else None,
+    )  # fmt: skip
+    moved = {name: (value - starts[name]).abs().max().item() for name, value in model.state_dict().items()}
+    for player, rate in (("generator", 1.0), ("discriminator", 0.1)):
+        largest = max(far for name, far in moved.items() if name.startswith(player))
+        assert largest == pytest.approx(
+            2 * rate * setting.lr, rel=0.2
+        )  # the rate falls only after half the steps
+
+
+def test_the_recording_holds_points_and_field_where_they_are():
+    """A stand-in that draws known points, and a discriminator whose logit is y: the top row says real."""
+    setting = dataclasses.replace(ring.QUICK, n_shown=3, n_points=4)
+    drawn = torch.tensor([[-3.0, 3.0], [0.0, 1.5], [9.0, -9.0], [0.0, 0.0]])
+    stand_in = types.SimpleNamespace(
+        generator=lambda z: drawn, discriminator=lambda x: 10 * x[:, 1] + x[:, 0]
+    )
+    for name, corners in (("minimax", (255, 255, 0, 0)), ("wasserstein", (None, 255, 0, None))):
+        recorder = ring.Recorder(ring.WAYS[name], setting)
+        for step in range(setting.n_steps + 1):
+            recorder.look(step, stand_in)
+        run = recorder.as_dict()
+        frames = len(run["steps"])
+        points = unpacked(run["points"], (frames, 3, 2))
+        assert points[0].tolist() == [[0, 255], [128, 191], [255, 0]]  # clamped to the extent
+        field = unpacked(run["field"], (frames, 4, 4))[-1]
+        found = field[0, 0], field[0, -1], field[-1, 0], field[-1, -1]
+        assert all(want is None or got == want for got, want in zip(found, corners, strict=True))
+        assert run["steps"][0] == 0 and run["steps"][-1] == setting.n_steps
+        assert len(run["modes"]) == len(run["high_quality"]) == frames
+        assert run["field_kind"] == ("score" if name == "wasserstein" else "probability")
+
+
+def test_the_recording_of_the_package_is_the_benchmarks():
+    """Its ways, steps and sizes are the benchmark's, and it is small enough to be sent with a page."""
+    text, setting = ring.RECORDING.read_text(), ring.Setting()
+    kept = json.loads(text)
+    assert len(text) <= 400_000
+    assert (kept["n"], kept["side"], kept["extent"]) == (setting.n_shown, setting.side, setting.extent)
+    ways = [(run["loss"], run["setting"], run["label"]) for run in kept["runs"]]
+    assert ways == [(way.loss, way.setting, way.label) for way in ring.WAYS.values()]
+    assert {run["loss"] for run in kept["runs"]} == set(LOSSES)
+    for run, way in zip(kept["runs"], ring.WAYS.values(), strict=True):
+        assert run["steps"] == ring.Recorder(way, setting).wanted
+    real = unpacked(kept["real"], (setting.n_shown, 2)).float() / 255 * 2 * setting.extent - setting.extent
+    assert ring.found(real)[0] == ring.MODES
+
+
+def test_the_claims_on_the_ring_are_those_of_the_worst_seed():
+    rows = dict.fromkeys(ring.WAYS, [(8, 0.9), (8, 0.8)])
+    entries, claims = ring.summary(rows | {"slow": [(1, 0.1), (2, 0.3)]}, ring.QUICK)
+    assert [(claim.value, claim.met) for claim in claims] == [(2, True), (0, True)]
+    assert entries["slow_modes"]["value"] == 1.5
+    assert (entries["slow_modes"]["min"], entries["slow_modes"]["max"]) == (1, 2)
+    assert entries["slow_high_quality"]["values"] == [0.1, 0.3]
+    spoiled = rows | {"slow": [(1, 0.1), (3, 0.3)], "non_saturating": [(8, 0.9), (7, 0.9)]}
+    assert [claim.met for claim in ring.summary(spoiled, ring.QUICK)[1]] == [False, False]
+
+
+def test_quick_writes_a_recording_only_where_it_is_told_to(tmp_path):
+    before = ring.RECORDING.read_bytes()
+    ring.measure(quick=True, say=lambda _: None)
+    assert ring.RECORDING.read_bytes() == before
+    ring.measure(quick=True, say=lambda _: None, to=tmp_path / "new/ring.json")
+    assert RingExplorer(tmp_path / "new/ring.json")  # which reads all of it
+
+
 # ---- the whole of each, at a size that shows nothing -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["quantiser", "codebook", "sampling", "hierarchy"])
+@pytest.mark.parametrize("name", ["quantiser", "codebook", "sampling", "hierarchy", "gan-curves", "ring"])
 def test_quick_runs_all_of_it(name, small_data, tmp_path):
     if name == "quantiser":
         pytest.importorskip("vector_quantize_pytorch")

@@ -8,6 +8,7 @@ import torch
 
 from imagegen import export
 from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
+from imagegen.gan import GAN, GANConfig
 from imagegen.prior import Prior, PriorConfig
 from imagegen.vae import VAE, VAEConfig
 from imagegen.vq import VQVAE, VQVAEConfig
@@ -72,6 +73,38 @@ def test_an_attribute_decoder_is_exported_as_the_pixels_it_draws(tmp_path):
         expected = torch.sigmoid(model(conditions))
     np.testing.assert_allclose(run(path, conditions=conditions)[0], expected, atol=1e-5)
     assert torch.pdist(expected.flatten(1), p=float("inf")).min() > 0.01  # each input gives another picture
+
+
+@pytest.mark.parametrize("network", ["dcgan", "residual", "mlp"])
+def test_a_generator_is_exported_as_the_pixels_it_draws(network, tmp_path):
+    """With the running statistics of its batches, in [0, 1]."""
+    torch.manual_seed(0)
+    gan = GAN(GANConfig(network, (3, 12, 12), latent_dim=5, width=8, critic_width=4))
+    with torch.no_grad():
+        for weight in gan.generator.parameters():
+            if weight.dim() > 1:
+                weight.mul_(4)
+        for _ in range(30):
+            gan.sample(32)  # in training mode: moves the running statistics
+    gan.eval()
+    path, z = tmp_path / "g.onnx", torch.randn(7, 5)
+    module = export.GeneratorPixels(gan.generator)
+    reported = export.export_onnx(module, {"z": z[:1]}, path, output_names=["pixels"])
+    assert reported <= export.TOLERANCE
+    with torch.inference_mode():
+        x = gan.generator(z)
+    expected = (x + 1) / 2
+    (found,) = run(path, z=z)
+    assert found.shape == (7, 3, 12, 12) and expected.min() >= 0 and expected.max() <= 1
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert torch.pdist(expected.flatten(1), p=float("inf")).min() > 0.01  # each z gives another picture
+
+
+def test_what_leaves_the_range_is_cut(tmp_path):
+    """A generator without a tanh: a screen shows nothing darker than black."""
+    path, z = tmp_path / "g.onnx", torch.tensor([[-3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0]])
+    export.export_onnx(export.GeneratorPixels(torch.nn.Identity()), {"z": z}, path, output_names=["pixels"])
+    assert run(path, z=z)[0].tolist() == [[0, 0, 0.25, 0.5, 0.75, 1, 1]]
 
 
 def make_codes() -> VQVAE:

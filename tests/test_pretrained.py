@@ -78,7 +78,7 @@ def test_a_missing_model_lists_those_there_are(folder):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("family", "gan", "family 'gan'"),
+        ("family", "flow", "family 'flow'"),
         ("config", {"latent_dim": 3}, "does not fit"),
         ("config", {"x": 1}, "does not fit"),
     ],

@@ -147,7 +147,13 @@ def test_output_on_the_error_stream_is_found_and_quoted():
 def test_the_models_of_explorers_are_collected(tmp_path):
     page = offline_site.read_page('<latent-map src="map-ab12"></latent-map><image-explorer src="pick-cd34"/>')
     assert page.models == {"map-ab12", "pick-cd34"}
-    for tag in ("attribute-explorer", "code-explorer", "prior-explorer"):
+    for tag in (
+        "attribute-explorer",
+        "code-explorer",
+        "prior-explorer",
+        "generator-explorer",
+        "ring-explorer",
+    ):
         assert offline_site.read_page(f'<{tag} src="faces-ef56">').models == {"faces-ef56"}
     (tmp_path / "map-ab12.json").write_text('{"files": {"decoder": "map-ab12.onnx"}}')
     files, (missing,) = offline_site.model_files(tmp_path, "map-ab12")

@@ -17,12 +17,23 @@ from PIL import Image
 
 from imagegen import images, viz, widgets
 from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
+from imagegen.gan import GAN, GANConfig
 from imagegen.prior import Prior, PriorConfig
 from imagegen.vae import VAE, VAEConfig
 from imagegen.vq import VQVAE, VQVAEConfig
-from imagegen.widgets import AttributeExplorer, CodeExplorer, ImageExplorer, LatentMap, PriorExplorer
+from imagegen.widgets import (
+    AttributeExplorer,
+    CodeExplorer,
+    GeneratorExplorer,
+    ImageExplorer,
+    LatentMap,
+    PriorExplorer,
+    RingExplorer,
+)
+from imagegen.widgets import ring as ring_module
 from imagegen.widgets.attributes import words
 from imagegen.widgets.codes import alike
+from imagegen.widgets.generators import gaussians, slerp
 
 CLASSES = ("boot", "bag & belt", "coat")
 ATTRIBUTES = {"hair": ("bald", "bobBangs", "curlyBun"), "hair_colour": ("none", "red"), "skin": ("1", "2")}
@@ -94,6 +105,45 @@ def make_sampler(prior: Prior | None = None, model: VQVAE | None = None, **optio
     return PriorExplorer(prior or make_prior(), model or make_tokeniser(), **{"attributes": KINDS} | options)
 
 
+def make_gan(seed: int = 0, network: str = "mlp", shape: tuple[int, ...] = (3, 12, 12)) -> GAN:
+    torch.manual_seed(seed)
+    gan = GAN(GANConfig(network, shape, latent_dim=5, width=8, critic_width=4)).eval()
+    with torch.no_grad():
+        for parameter in gan.generator.parameters():
+            parameter.mul_(2)
+    return gan
+
+
+STEERS = {"red hair": torch.tensor([0, 0, 3.0, 0, 0]), "glasses": torch.tensor([0.1, 0, 0, 0, -0.1])}
+
+
+def make_generator(gan: GAN | None = None, directions=STEERS, **options) -> GeneratorExplorer:
+    return GeneratorExplorer(gan or make_gan(), directions, **{"subject": "face"} | options)
+
+
+def text_of(values: torch.Tensor) -> str:
+    return base64.b64encode(values.to(torch.uint8).contiguous().numpy().tobytes()).decode()
+
+
+def record(frames: int = 3, side: int = 4, **changes) -> dict:
+    """A recording of two trainings, with two points, in the form of recordings/ring.json."""
+    points = torch.tensor([[[0, 0], [255, 0]], [[0, 255], [128, 128]], [[255, 255], [64, 191]]])[:frames]
+    fields = torch.stack([torch.full((side, side), level) for level in (0, 128, 255)])[:frames].clone()
+    fields[:, 0, 0] = torch.tensor([255, 0, 128])[:frames]
+    run = {
+        "loss": "minimax", "setting": "none", "label": "Minimax", "steps": [0, 50, 400][:frames],
+        "points": text_of(points), "field": text_of(fields), "modes": [1, 3, 8][:frames],
+        "high_quality": [0.1, 0.5, 0.934][:frames],
+    }  # fmt: skip
+    other = run | {"loss": "wasserstein", "setting": "clip", "label": "Wasserstein", "field_kind": "score"}
+    real = text_of(torch.tensor([[255, 128], [128, 0]]))
+    return {"extent": 3.0, "side": side, "n": 2, "real": real, "runs": [run | changes, other]}
+
+
+def make_ring(recording=None, **options) -> RingExplorer:
+    return RingExplorer(recording or record(), **options)
+
+
 KINDS = {"kind": ("boot", "handBag", "coat"), "sleeve_length": ("short", "long")}
 MAKERS = {
     "latent-map": make_map,
@@ -101,6 +151,8 @@ MAKERS = {
     "attribute-explorer": make_attributes,
     "code-explorer": make_codes,
     "prior-explorer": make_sampler,
+    "generator-explorer": make_generator,
+    "ring-explorer": make_ring,
 }
 SPOKEN = {
     "latent-map": "z[0]",
@@ -108,6 +160,8 @@ SPOKEN = {
     "attribute-explorer": "hair bob bangs",
     "code-explorer": "painting b, number 2",
     "prior-explorer": "kind hand bag, sleeve length short",
+    "generator-explorer": "red hair, glasses",
+    "ring-explorer": "Minimax: 8 of 8 modes, 93 % of high quality",
 }
 LATENT = ("latent-map", "image-explorer")
 
@@ -378,6 +432,158 @@ def test_the_prior_strip_is_what_its_text_says():
             assert np.abs(tile - 255 * pixels.permute(1, 2, 0).numpy()).max() <= 0.51
 
 
+def test_a_seed_is_a_draw_of_the_prior():
+    """The numbers are those of N(0, 1), others for each seed and place."""
+    z = torch.stack([gaussians(seed, 64) for seed in range(1, 401)])
+    assert (
+        z.dtype == torch.float32 and len(z.unique()) > z.numel() - 30
+    )  # some differ by less than float32 tells
+    n = z.numel()
+    for moment, expected, variance in ((z, 0, 1), (z**2, 1, 2), (z**4, 3, 96), (z[:, 1:] * z[:, :-1], 0, 1)):
+        assert moment.double().mean().item() == pytest.approx(expected, abs=4.5 * (variance / n) ** 0.5)
+    assert (z[1:] * z[:-1]).mean().abs() < 4.5 / n**0.5  # seeds that follow one another
+    below = (z < 1.5).double().mean().item()
+    assert below == pytest.approx(0.9331928, abs=4.5 * (0.0624 / n) ** 0.5)
+    assert torch.equal(gaussians(7, 5), gaussians(7, 64)[:5])
+    widget = make_generator()
+    assert torch.equal(widget.latent(7), gaussians(7, 5))
+
+
+def test_a_walk_keeps_to_the_arc():
+    """Both ends, equal angles for equal shares, and a length that does not sink between."""
+    a, b = torch.tensor([2.0, 0, 0]), torch.tensor([0, 2.0, 0])
+    for t in (0.0, 0.25, 0.5, 0.9, 1.0):
+        angle = torch.tensor(t * torch.pi / 2)
+        expected = 2 * torch.stack([angle.cos(), angle.sin(), torch.zeros(())])
+        assert torch.allclose(slerp(a, b, t), expected, atol=1e-6)
+    long, short = torch.tensor([0.0, 4.0]), torch.tensor([1.0, 0.0])
+    assert torch.allclose(slerp(long, short, 0.5), torch.tensor([0.5**0.5, 4 * 0.5**0.5]), atol=1e-6)
+    for opposite in (3 * a, -a):  # no arc is singled out: the line
+        assert torch.allclose(slerp(a, opposite, 0.25), 0.75 * a + 0.25 * opposite, atol=1e-5)
+
+
+def test_the_generators_strip_is_what_its_text_says():
+    """A walk from A to B, and the first moved along each direction of length 1, from end to end."""
+    gan = make_gan()
+    widget = make_generator(gan, reach=2.0, seeds=(4, 9))
+    sheet = sheet_of(widget)
+    assert sheet.shape == (3 * 14 + 2, 8 * 14 + 2, 3)
+    a, b = gaussians(4, 5), gaussians(9, 5)
+    units = (torch.tensor([0, 0, 1.0, 0, 0]), torch.tensor([0.5**0.5, 0, 0, 0, -(0.5**0.5)]))
+    for column in range(8):
+        share = column / 7
+        rows = (slerp(a, b, share), *(a + (4 * share - 2) * unit for unit in units))
+        for row, z in enumerate(rows):
+            with torch.no_grad():
+                expected = 127.5 * (gan.generator(z[None])[0] + 1)
+            tile = sheet[2 + 14 * row :][:12, 2 + 14 * column :][:, :12]
+            assert np.abs(tile - expected.permute(1, 2, 0).numpy()).max() <= 0.52
+    assert "from seed 4 at the left to seed 9 at the right" in widget._alt
+    assert "from -2 at the left to 2 at the right: one row each for red hair, glasses" in widget._alt
+    assert "Below" not in make_generator(directions={})._alt
+
+
+def test_the_page_of_a_generator_starts_with_two_seeds():
+    gan = make_gan(network="residual")
+    widget = make_generator(gan, seeds=(4, 9))
+    assert widget.meta["start"]["seeds"] == [4, 9] and widget.meta["subject"] == "face"
+    assert [d["name"] for d in widget.meta["directions"]] == ["red hair", "glasses"]
+    assert widget.meta["directions"][0]["vector"] == [0, 0, 1, 0, 0]
+    assert widget.meta["directions"][1]["vector"] == [0.707107, 0, 0, 0, -0.707107]
+    for seed, stored in zip((4, 9), widget.meta["start"]["pixels"], strict=True):
+        with torch.no_grad():
+            expected = 127.5 * (gan.generator(gaussians(seed, 5)[None]) + 1)
+        stored = np.frombuffer(base64.b64decode(stored), np.uint8)
+        assert np.abs(stored - expected.flatten().numpy()).max() <= 0.52
+    assert (
+        len(
+            {
+                make_generator(gan, reach=r, seeds=s).file_name
+                for r, s in ((3, (4, 9)), (3, (4, 8)), (2, (4, 9)))
+            }
+        )
+        == 3
+    )
+
+
+def test_only_the_generator_is_kept():
+    """The discriminator decides nothing that is shown: neither the name nor the page knows it."""
+    gan, other = make_gan(), make_gan()
+    with torch.no_grad():
+        for parameter in other.discriminator.parameters():
+            parameter.add_(1)
+    assert make_generator(gan).file_name == make_generator(other).file_name
+    with torch.no_grad():
+        next(other.generator.parameters()).add_(1e-3)
+    assert make_generator(gan).file_name != make_generator(other).file_name
+
+
+def test_the_recording_reaches_the_page_as_it_is(tmp_path):
+    given = record() | {"remark": "of no use to the page"}
+    widget = make_ring(given)
+    kept = {"kind": "ring-explorer", "shape": [], "files": {}, "total": 8}
+    assert {k: v for k, v in widget.meta.items() if k != "runs"} == kept | {
+        k: given[k] for k in ("extent", "side", "n", "real")
+    }
+    assert widget.meta["runs"][0] == given["runs"][0] | {"field_kind": "probability"}
+    assert widget.meta["runs"][1] == given["runs"][1]
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(given))
+    assert make_ring(path).meta == make_ring(str(path)).meta == widget.meta
+    assert make_ring(path).file_name == widget.file_name != make_ring(record(label="other")).file_name
+    written = widget.write_site_files(tmp_path / "site")
+    assert [p.name for p in written] == [f"{widget.file_name}.json"]  # and no network
+
+
+def test_the_packages_own_recording_is_shown_where_none_is_given(tmp_path, monkeypatch):
+    path = tmp_path / "ring.json"
+    path.write_text(json.dumps(record(label="Its own")))
+    monkeypatch.setattr(ring_module, "RECORDING", path)
+    assert RingExplorer().meta["runs"][0]["label"] == "Its own"
+
+
+def test_the_rings_strip_is_what_its_text_says():
+    """A row for each run and five frames from the first to the last; left is left, and up is up."""
+    widget = make_ring()
+    sheet = sheet_of(widget)
+    assert sheet.shape == (2 * 98 + 2, 5 * 98 + 2, 3)
+    tile = lambda row, column: sheet[2 + 98 * row :][:96, 2 + 98 * column :][:, :96]  # noqa: E731
+    rgb = lambda text: [int(text[i : i + 2], 16) for i in (1, 3, 5)]  # noqa: E731
+    real, generated = rgb(ring_module.REAL), rgb(ring_module.GENERATED)
+    low, middle, high = (rgb(text) for text in ring_module.FIELD)
+    first, last = tile(0, 0), tile(0, 4)
+    assert first[95, 0].tolist() == first[95, 95].tolist() == generated  # y = 0 is at the bottom
+    assert (
+        first[23, 23].tolist() == high and first[24, 24].tolist() == low
+    )  # row 0 of the field is at the top
+    assert first[47, 95].tolist() == real and first[95, 48].tolist() == real
+    assert last[0, 95].tolist() == generated and last[24, 24].tolist() == generated
+    assert last[0, 0].tolist() == pytest.approx(middle, abs=1) and last[80, 80].tolist() == high
+    assert tile(0, 2)[47, 48].tolist() == generated and tile(0, 2)[0, 1].tolist() == generated
+    assert np.array_equal(tile(1, 4), last)
+    assert "2 recorded trainings on a ring of 8 Gaussians" in widget._alt
+    assert "(steps 0, 0, 50, 400, 400)" in widget._alt
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of WCAG 2.2."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_rings_points_can_be_seen_on_its_field():
+    """At least 3 to 1 (WCAG 2.2, 1.4.11) on every colour of the field, and the page has the colours of the print."""
+    source = (Path(widgets.__file__).parents[1] / "explorer.js").read_text("utf-8")
+    found = re.search(r"const FIELD = \[(.*?)\], REAL = '(.*?)', GENERATED = '(.*?)';", source)
+    assert tuple(re.findall(r"#[0-9a-f]{6}", found[1])) == ring_module.FIELD
+    assert (found[2], found[3]) == (ring_module.REAL, ring_module.GENERATED)
+    for point in (ring_module.REAL, ring_module.GENERATED):
+        for ground in ring_module.FIELD:
+            assert (luminance(ground) + 0.05) / (luminance(point) + 0.05) >= 3
+    assert f"const LAST_SEED = {widgets.generators._LAST_SEED};" in source
+
+
 # ---- what the kernel answers -----------------------------------------------------------------------------
 
 
@@ -403,6 +609,16 @@ def test_the_kernel_draws_what_the_attributes_say(monkeypatch):
         assert torch.equal(comm.ask("decode", conditions[0])[1][0], expected)
     content, buffers = comm.ask("encode", torch.zeros(3))
     assert "op is 'encode'" in content["error"] and not buffers
+
+
+def test_the_kernel_draws_what_the_generator_draws(monkeypatch):
+    gan = make_gan(network="dcgan")
+    comm, z = Comm(make_generator(gan), monkeypatch), torch.randn(5) * 3
+    with torch.no_grad():
+        expected = (gan.generator(z[None]).flatten() + 1) / 2
+    assert torch.allclose(comm.ask("decode", z)[1][0], expected, atol=1e-6)
+    content, buffers = comm.ask("decode", torch.zeros(4))
+    assert "z has shape (1, 4), expected (B, 5)" in content["error"] and not buffers
 
 
 @pytest.mark.parametrize("kind", ["code-explorer", "prior-explorer"])
@@ -520,6 +736,8 @@ def test_the_name_is_the_contents():
         ("attribute-explorer", ["", ".json"]),
         ("code-explorer", [".decoder"]),
         ("prior-explorer", [".decoder", ".prior"]),
+        ("generator-explorer", [""]),
+        ("ring-explorer", []),
     ],
 )
 def test_only_a_site_build_writes_files(kind, suffixes, tmp_path, monkeypatch):
@@ -597,6 +815,47 @@ def test_only_a_site_build_writes_files(kind, suffixes, tmp_path, monkeypatch):
         (lambda: make_sampler(start=torch.zeros(3, 24)), r"start of shape \(3, 24\), expected \(N, 4, 6\)"),
         (lambda: make_sampler(start=torch.zeros(13, 4, 6)), "with N from 1 to 12"),
         (lambda: make_sampler(start=torch.full((4, 6), 14)), "code 14, expected a whole number from 0 to 13"),
+        (lambda: make_generator(make_gan(shape=(2,))), r"the generator draws \(2,\), expected \(1, H, W\)"),
+        (lambda: make_generator(make_gan(shape=(2, 8, 8))), r"the generator draws \(2, 8, 8\)"),
+        (lambda: make_generator(reach=0.0), "reach is 0.0"),
+        (lambda: make_generator(reach=float("inf")), "reach is inf"),
+        (lambda: make_generator(seeds=(1,)), r"seeds is \(1,\), expected two from 1 to 999999"),
+        (lambda: make_generator(seeds=(0, 2)), r"seeds is \(0, 2\)"),
+        (lambda: make_generator(seeds=(1, 1_000_000)), r"seeds is \(1, 1000000\)"),
+        (
+            lambda: make_generator(directions={"a": torch.ones(4)}),
+            r"direction 'a' has shape \(4,\), expected \(5,\)",
+        ),
+        (lambda: make_generator(directions={"a": torch.zeros(5)}), "direction 'a' has length 0"),
+        (
+            lambda: make_generator(directions={"a": torch.full((5,), float("nan"))}),
+            "direction 'a' has length nan",
+        ),
+        (
+            lambda: make_generator(directions={str(k): torch.ones(5) for k in range(13)}),
+            "13 directions, expected at most 12",
+        ),
+        (lambda: make_ring({"runs": []}), "the recording lacks extent, side, n, real"),
+        (lambda: make_ring(record() | {"runs": []}), "the recording has no runs"),
+        (lambda: make_ring(record() | {"runs": [{"loss": "hinge"}]}), "run 0 lacks setting, label, steps"),
+        (lambda: make_ring(record() | {"n": 3}), r"4 bytes, expected 6 for \(3, 2\)"),
+        (lambda: make_ring(record() | {"side": 5}), r"field of run 0: 48 bytes, expected 75 for \(3, 5, 5\)"),
+        (lambda: make_ring(record(points="no base64!")), "points of run 0: numbers that are not in base64"),
+        (
+            lambda: make_ring(record(points=text_of(torch.zeros(3, 2)))),
+            "points of run 0: 6 bytes, expected 12",
+        ),
+        (lambda: make_ring(record(modes=[1, 2])), "run 0 has 2 modes, expected 3, one a step"),
+        (lambda: make_ring(record(high_quality=[])), "run 0 has 0 high_quality"),
+        (lambda: make_ring(record(0)), "run 0 has 0 modes, expected 0"),
+        (
+            lambda: make_ring(record(field_kind="logit")),
+            "field_kind of run 0 is 'logit', expected one of prob",
+        ),
+        (
+            lambda: make_ring(record(loss="wasserstein", setting="clip")),
+            "two runs have the same loss and setting",
+        ),
         (lambda: make_attributes(labels=FACES[:, :2]), r"labels of shape \(3, 2\), expected \(N, 3\)"),
         (lambda: make_attributes(labels=FACES[:0]), r"labels of shape \(0, 3\), .* with N >= 1"),
         (lambda: make_attributes(labels=FACES - 1), "label -1 of attribute 2, expected 0 to 1"),

@@ -28,6 +28,8 @@ WIDGETS = (
     "attribute-explorer",
     "code-explorer",
     "prior-explorer",
+    "generator-explorer",
+    "ring-explorer",
 )
 MODELS = "_build/.models"  # beside _build/.jupyter_cache: a cached notebook does not write its models again
 REBUILD = "remove _build/.jupyter_cache and _build/.doctrees and build again, so that the notebooks run"
@@ -219,6 +221,7 @@ def run_again(app, env, added, changed, removed):
         [
             *ROOT.glob("src/imagegen/**/*.py"),
             *ROOT.glob("src/imagegen/pretrained/*.json"),
+            *ROOT.glob("src/imagegen/recordings/*.json"),
         ]
         + list(ROOT.glob("book/results/*.json"))
     )

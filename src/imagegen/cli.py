@@ -14,6 +14,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from imagegen import data, evaluation, pretrained, recipes, training
 from imagegen.decoder import WITHHELD, AttributeDecoder
+from imagegen.gan import GAN
 from imagegen.images import from_unit, to_uint8
 from imagegen.prior import Prior
 from imagegen.vae import VAE, Autoencoder
@@ -98,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.set_defaults(run=_evaluate)
 
     draw = commands.add_parser(
-        "sample", help="draw images from a VAE or a prior over codes into an .npz file"
+        "sample", help="draw images from a VAE, a GAN or a prior over codes into an .npz file"
     )
     add = draw.add_argument
     add("name", metavar="NAME")
@@ -253,16 +254,24 @@ def _sample(args: argparse.Namespace) -> int:
         except ValueError as error:
             raise recipes.RecipeError(f"cannot sample {args.name}: {error}") from error
         model = tokeniser
-    elif isinstance(model, VAE):
+    elif isinstance(model, VAE | GAN):
         if options or args.label is not None:
             raise recipes.RecipeError(
                 f"{args.name} has no codes: --label, --temperature and --top-p are a prior's"
             )
-        code = torch.randn(args.n, model.config.latent_dim, generator=generator)
+        code = (
+            None
+            if isinstance(model, GAN)
+            else torch.randn(args.n, model.config.latent_dim, generator=generator)
+        )
     else:
         family = pretrained.card(args.name, folder=args.weights)["family"]
         raise recipes.RecipeError(f"{args.name} is of the family {family}, which has no prior to sample from")
-    images = torch.cat([to_uint8(from_unit(torch.sigmoid(model.decode(part)))) for part in code.split(256)])
+    if isinstance(model, GAN):
+        images = evaluation.generated(model, args.n, generator)
+    else:
+        shown = (torch.sigmoid(model.decode(part)) for part in code.split(256))
+        images = torch.cat([to_uint8(from_unit(part)) for part in shown])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, images=images.numpy())
     training.write_atomic(args.output, buffer.getbuffer())

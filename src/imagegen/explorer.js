@@ -23,6 +23,18 @@ const STYLE = `
 .live.images { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr) minmax(0, 1.15fr); }
 .live.attributes { grid-template-columns: 258px minmax(0, 1fr); }
 .live.codes, .live.prior { grid-template-columns: minmax(0, 1fr) minmax(0, 1.1fr); }
+.live.generator { grid-template-columns: 258px minmax(0, 1fr); } .live.ring { grid-template-columns: minmax(0, 1.15fr) minmax(0, 1fr); }
+.generator .slider label { white-space: normal; overflow-wrap: anywhere; line-height: 1.2; }
+.walk { display: grid; grid-template-columns: auto minmax(0, 1fr) auto; align-items: center; gap: .5rem 1rem; }
+.end { display: grid; grid-template-columns: 52px auto; align-items: center; gap: .3rem .5rem; } .end .plate { width: 52px; }
+.end .bar { gap: .3rem; } .end input { width: 5.2rem; } .walk .slider.wider { grid-template-columns: auto minmax(0, 1fr) 3.4rem; }
+.plane canvas { image-rendering: auto; } .plane { background: #f7f7f7; }
+.key { display: grid; grid-template-columns: 22px minmax(0, 1fr); align-items: center; gap: .15rem .5rem; font-size: .85rem; }
+.key canvas { width: 22px; height: 22px; border-radius: 4px; }
+.scale { height: 12px; border-radius: 4px; grid-column: 1 / -1; border: 1px solid var(--line); }
+.ends { grid-column: 1 / -1; display: flex; justify-content: space-between; gap: .5rem; font-size: .8rem; } .ends span:last-child { text-align: right; }
+.times { display: grid; grid-template-columns: 4.4rem minmax(0, 1fr); align-items: center; gap: .6rem; }
+.ring .slider.wider { grid-template-columns: auto minmax(0, 1fr) 3rem; } .ring .menus { grid-template-columns: minmax(0, 1fr); }
 .wide { grid-column: 1 / -1; }
 .plate { position: relative; width: 100%; aspect-ratio: 1; border-radius: 8px; background: #000; overflow: hidden;
   border: 1px solid var(--line); }
@@ -99,12 +111,13 @@ p { margin: 0; } .note { font-size: .85rem; min-height: 1.4em; } .note.error { f
   .live.map .atlas { grid-column: 1 / -1; order: 1; } .live.map .wide { order: 2; }
   .live.map .side { display: contents; }
   .live.images { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); } .live.images .side { grid-column: 1 / -1; }
-  .live.attributes, .live.codes, .live.prior { grid-template-columns: minmax(0, 1fr); } .palette { max-height: 15rem; } .told { min-height: 2.8em; }
+  .live.attributes, .live.codes, .live.prior, .live.generator, .live.ring { grid-template-columns: minmax(0, 1fr); }
+  .walk { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); } .walk .slider { grid-column: 1 / -1; grid-row: 2; } .palette { max-height: 15rem; } .told { min-height: 2.8em; }
   .strip { grid-template-columns: repeat(8, minmax(0, 1fr)); gap: 4px; }
   .images .bar button { padding: .2rem .45rem; }
 }
 @media print { .live { display: none; } .fallback { display: block; } }
-@media (forced-colors: active) { .dot, .swatch, .plate { forced-color-adjust: none; } }`;
+@media (forced-colors: active) { .dot, .swatch, .plate, .key canvas, .scale { forced-color-adjust: none; } }`;
 
 // The classes' colours, as in viz.py: a class has one colour in a chapter.
 const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#b3a800', '#808080', '#7a4fb5', '#a0522d'];
@@ -212,7 +225,7 @@ function slider(label, { value, ...range }, text, moved) {
   input.value = value;
   input.addEventListener('input', event => { show(); moved(Number(input.value), event); });
   show();
-  return { row: h('div', { class: 'slider wider' }, h('label', { for: id }, label), h('div', { class: 'track' }, input), output), value: () => Number(input.value) };
+  return { row: h('div', { class: 'slider wider' }, h('label', { for: id }, label), h('div', { class: 'track' }, input), output), value: () => Number(input.value), set: v => { input.value = v; show(); } };
 }
 
 /** Pictures to choose from, {alt, pixels}: one stop of the Tab key, arrows within, as in a group of radio buttons.
@@ -1152,10 +1165,256 @@ export function mountPriorExplorer(element, meta, backend) {
   show();
 }
 
+// --------------------------------------------------------------------------------------------- generator explorer
+/** n numbers of N(0, 1) for a seed, by Box and Muller's transform: the same here and in Python. */
+export function gaussians(seed, n) {
+  const z = new Float32Array(n);
+  for (let d = 0; d < n; d++) {
+    const pair = d - (d % 2), radius = Math.sqrt(-2 * Math.log(1 - uniform(seed, pair))), angle = 2 * Math.PI * uniform(seed, pair + 1);
+    z[d] = radius * (d % 2 ? Math.sin(angle) : Math.cos(angle));
+  }
+  return z;
+}
+
+/** The latent at share t of the way from a to b, on the arc between them: a straight line would pass nearer to the
+ *  origin than N(0, I) puts its draws. Where the arc is not defined it is the line. */
+export function slerp(a, b, t) {
+  let dot = 0, aa = 0, bb = 0;
+  for (let d = 0; d < a.length; d++) { dot += a[d] * b[d]; aa += a[d] ** 2; bb += b[d] ** 2; }
+  const angle = Math.acos(clamp(dot / Math.sqrt(aa * bb), -1, 1)), sine = Math.sin(angle), arc = sine >= 1e-4;
+  const from = arc ? Math.sin((1 - t) * angle) / sine : 1 - t, to = arc ? Math.sin(t * angle) / sine : t;
+  return a.map((v, d) => from * v + to * b[d]);
+}
+
+const LAST_SEED = 999999;
+/** meta: {shape: [C, H, W], latent_dim, reach, subject, directions: [{name, vector}], start: {seeds, pixels}}. The image
+ *  is that of z = slerp(z_A, z_B; t) + the sum of the sliders' values times their directions. */
+export function mountGeneratorExplorer(element, meta, backend) {
+  const { shape, reach, subject, directions } = meta;
+  const ui = frame(element, 'generator', backend.note(directions.length ? 'Move a slider, or ask for a new one.' : 'Ask for a new one, or walk from A to B.'));
+  const seeds = [...meta.start.seeds], latents = seeds.map(seed => gaussians(seed, meta.latent_dim)), stale = [false, false];
+
+  const out = h('canvas', { role: 'img' }), paint = painter(out, shape), told = h('p', { class: 'told' });
+  const spoken = h('p', { class: 'spoken', 'aria-live': 'polite' });
+  const moves = directions.map(({ name }) => slider(name, { min: -reach, max: reach, step: reach / 30, value: 0 }, v => (Math.abs(v) < 1e-6 ? '0' : signed(v)), (_, event) => changed(event)));
+  const walk = slider('Walk', { min: 0, max: 1, step: 0.01, value: 0 }, v => (v === 0 ? 'at A' : v === 1 ? 'at B' : percent(v)), (_, event) => changed(event));
+  const next = () => { const seed = Math.max(...seeds) + 1; return seed <= LAST_SEED ? seed : [1, 2, 3].find(s => !seeds.includes(s)); };
+  const ends = ['A', 'B'].map((letter, k) => {
+    const id = `explorer-${++count}`, canvas = h('canvas', { role: 'img' });
+    const field = h('input', { type: 'number', id, min: 1, max: LAST_SEED, step: 1, value: seeds[k] });
+    field.addEventListener('change', event => seed(k, clamp(Math.round(Number(field.value)) || 1, 1, LAST_SEED), event));
+    const label = () => canvas.setAttribute('aria-label', `Generated ${subject} ${letter}, seed ${seeds[k]}`);
+    label();
+    return { field, label, paint: painter(canvas, shape),
+      box: h('div', { class: 'end' }, h('div', { class: 'plate' }, canvas), h('div', {}, h('label', { for: id }, `${letter}: seed `), h('div', { class: 'bar' }, field,
+        h('button', { type: 'button', 'aria-label': `New ${subject} ${letter}`, onclick: event => fresh(k, event) }, 'New')))) };
+  });
+  const bar = h('div', { class: 'bar' },
+    h('button', { type: 'button', onclick: event => fresh(0, event) }, `New ${subject}`),
+    h('button', { type: 'button', onclick: event => { for (const move of moves) move.set(0); walk.set(0); spoken.textContent = 'Sliders and walk are back at 0.'; changed(event); } }, 'Reset'));
+  ui.live.append(
+    h('div', { class: 'column' }, h('div', { class: 'plate' }, out), told),
+    h('div', { class: 'column' }, ...(moves.length ? [h('p', { class: 'name', style: 'margin: 0' }, 'Directions in the latent space')] : []), ...moves.map(m => m.row), bar),
+    h('div', { class: 'walk wide', role: 'group', 'aria-label': `A walk from ${subject} A to ${subject} B` }, ends[0].box, walk.row, ends[1].box),
+    spoken, ui.status);
+
+  function fresh(k, event) { // shown at once: the walk goes to that end
+    walk.set(k);
+    seed(k, next(), event);
+  }
+  function seed(k, value, event) {
+    seeds[k] = value;
+    ends[k].field.value = value;
+    latents[k] = gaussians(value, meta.latent_dim);
+    stale[k] = true;
+    spoken.textContent = `${subject} ${'AB'[k]} has seed ${value}.`;
+    changed(event);
+  }
+  function latent() {
+    const z = slerp(latents[0], latents[1], walk.value());
+    moves.forEach((move, k) => { const s = move.value(); for (let d = 0; d < z.length; d++) z[d] += s * directions[k].vector[d]; });
+    return z;
+  }
+  function show() {
+    const t = walk.value(), moved = moves.map((move, k) => [directions[k].name, move.value()]).filter(([, s]) => Math.abs(s) > 1e-6);
+    const place = t === 0 ? `seed ${seeds[0]}` : t === 1 ? `seed ${seeds[1]}` : `${Math.round(100 * t)} % of the way from seed ${seeds[0]} to seed ${seeds[1]}`;
+    const text = [place, ...moved.map(([name, s]) => `${name} ${signed(s)}`)].join(', ');
+    told.textContent = `Shown: ${text}.`;
+    out.setAttribute('aria-label', `Generated ${subject}: ${text}`);
+  }
+  const draw = latestWins(async event => {
+    const z = latent(), at = { seeds: [...seeds], t: walk.value(), offsets: moves.map(m => m.value()) };
+    const pixels = checked(await backend.decode(z, ui.say), shape);
+    paint(pixels);
+    ui.say(backend.running);
+    ui.drawn(event, { z, pixels, ...at });
+    for (const k of [0, 1]) { // the small pictures, after the one that was asked for
+      if (!stale[k]) continue;
+      stale[k] = false;
+      const own = latents[k], small = own.every((v, d) => v === z[d]) ? pixels : checked(await backend.decode(own.slice(), ui.say), shape);
+      if (own !== latents[k]) continue;
+      ends[k].paint(small);
+      ends[k].label();
+    }
+  }, error => { stale.fill(true); ui.failed(error); }, ui.busy);
+  function changed(event) {
+    show();
+    draw(event);
+  }
+  const [first, second] = meta.start.pixels.map(text => pixelsOf(bytes(text)));
+  paint(first);
+  ends[0].paint(first);
+  ends[1].paint(second);
+  show();
+}
+
+// -------------------------------------------------------------------------------------------------- ring explorer
+// The plane has the same colours on every page and in print, and shapes say the same again: see widgets/ring.py.
+const FIELD = ['#f5aa6e', '#f7f7f7', '#78b4e1'], REAL = '#00466e', GENERATED = '#9a2a00';
+const levelsOf = colour => [1, 3, 5].map(i => parseInt(colour.slice(i, i + 2), 16));
+const FRAME_MS = 250, CALM_MS = 1500;
+
+/** Draws a point of the plane on a canvas, at pixels x and y: real ones are crosses, generated ones discs with a rim. */
+function drawPoint(context, x, y, generated) {
+  context.beginPath();
+  if (generated) {
+    context.arc(x, y, 4.5, 0, 7);
+    context.fillStyle = GENERATED;
+    context.strokeStyle = '#fff';
+    context.lineWidth = 1.2;
+    context.fill();
+  } else {
+    context.moveTo(x - 5, y); context.lineTo(x + 5, y); context.moveTo(x, y - 5); context.lineTo(x, y + 5);
+    context.strokeStyle = REAL;
+    context.lineWidth = 1.8;
+  }
+  context.stroke();
+}
+
+/** meta: {extent, side, n, real, total, runs: [{loss, setting, label, steps, points, field, field_kind, modes,
+ *  high_quality}]}; numbers as uint8 in base64. Nothing is computed: each frame was recorded while training. */
+export function mountRingExplorer(element, meta) {
+  const { extent, side, n, total, runs } = meta, size = 560, half = 127.5;
+  const ui = frame(element, 'ring', 'Recorded while the networks were trained; nothing is computed in this page.');
+  const calm = globalThis.matchMedia?.('(prefers-reduced-motion: reduce)'); // then Play shows one frame after another, slowly
+  const real = bytes(meta.real), data = new Map(); // of the runs that were looked at
+  const of = r => data.get(r) ?? data.set(r, { points: bytes(runs[r].points), field: bytes(runs[r].field) }).get(r);
+  const colours = Uint8ClampedArray.from({ length: 256 * 4 }, (_, i) => {
+    const share = (i >> 2) / half - 1, middle = levelsOf(FIELD[1])[i & 3], end = levelsOf(FIELD[share < 0 ? 0 : 2])[i & 3];
+    return (i & 3) === 3 ? 255 : Math.round(middle + Math.abs(share) * (end - middle));
+  });
+  let run = 0, at = runs[0].steps.length - 1, turn = 0, playing = false;
+
+  const plane = h('canvas', { role: 'img', width: size, height: size }), context = plane.getContext('2d');
+  const ground = h('canvas', { width: side, height: side }), groundContext = ground.getContext('2d'), image = groundContext.createImageData(side, side);
+  const told = h('p', { class: 'told' }), spoken = h('p', { class: 'spoken', 'aria-live': 'polite' });
+
+  // ---- which training: a menu of losses, and one of the settings that were recorded of the loss
+  const losses = [...new Set(runs.map(r => r.loss))];
+  const words = ({ label }) => { const [first, ...rest] = label.split(', '); return [first, rest.join(', ') || 'plain']; };
+  const menu = (label, chosen) => {
+    const id = `explorer-${++count}`, select = h('select', { id });
+    select.addEventListener('change', chosen);
+    return { select, row: h('div', { class: 'menu' }, h('label', { for: id }, label), select) };
+  };
+  const loss = menu('Loss', event => choose(runs.findIndex(r => r.loss === loss.select.value && r.setting === runs[run].setting), event));
+  const setting = menu('Setting', event => choose(runs.findIndex(r => r.loss === runs[run].loss && r.setting === setting.select.value), event));
+  loss.select.append(...losses.map(name => h('option', { value: name }, words(runs.find(r => r.loss === name))[0])));
+  function choose(r, event) {
+    run = r >= 0 ? r : runs.findIndex(other => other.loss === loss.select.value); // this loss was not recorded with that setting
+    const last = runs[run].steps.length - 1;
+    if (at > last) at = last;
+    fill();
+    draw(event);
+    if (!playing) spoken.textContent = told.textContent;
+  }
+  function fill() {
+    const { loss: name, setting: own, steps } = runs[run];
+    loss.select.value = name;
+    setting.select.replaceChildren(...runs.filter(r => r.loss === name).map(r => h('option', { value: r.setting }, words(r)[1])));
+    setting.select.value = own;
+    time.limit(steps.length - 1);
+    legend();
+  }
+
+  // ---- the legend
+  const sample = generated => {
+    const canvas = h('canvas', { width: 22, height: 22, 'aria-hidden': 'true' }), c = canvas.getContext('2d');
+    c.fillStyle = FIELD[1];
+    c.fillRect(0, 0, 22, 22);
+    drawPoint(c, 11, 11, generated);
+    return canvas;
+  };
+  const low = h('span', {}), high = h('span', {}), caption = h('span', { style: 'grid-column: 1 / -1' });
+  const key = h('div', { class: 'key' }, sample(false), 'real points', sample(true), 'generated points',
+    caption, h('div', { class: 'scale', 'aria-hidden': 'true', style: `background: linear-gradient(to right, ${FIELD.join(', ')})` }), h('div', { class: 'ends' }, low, high));
+  function legend() {
+    const score = runs[run].field_kind === 'score';
+    caption.textContent = score ? 'The critic\u2019s score, in each frame from its' : 'What the discriminator says';
+    low.textContent = score ? 'lowest' : '0: generated';
+    high.textContent = score ? 'highest' : '1: real';
+  }
+
+  // ---- time
+  const time = (() => {
+    const id = `explorer-${++count}`, input = h('input', { type: 'range', id, min: 0, max: 1, step: 1 }), output = h('output', { for: id });
+    input.addEventListener('input', event => { stop(); at = Number(input.value); draw(event); });
+    return {
+      row: h('div', { class: 'slider wider' }, h('label', { for: id }, 'Step'), h('div', { class: 'track' }, input), output),
+      limit: last => { input.max = last; },
+      show: () => { input.value = at; output.textContent = runs[run].steps[at]; input.setAttribute('aria-valuetext', `step ${runs[run].steps[at]}`); },
+    };
+  })();
+  const play = h('button', { type: 'button', onclick: event => (playing ? stop() : go(event)) }, 'Play');
+  ui.live.append(
+    h('div', { class: 'column' }, h('div', { class: 'plate plane' }, plane), h('div', { class: 'times' }, play, time.row)),
+    h('div', { class: 'column' }, h('div', { class: 'menus' }, loss.row, setting.row), told, key),
+    spoken, ui.status);
+
+  function draw(event) {
+    const { points, field } = of(run), { label, steps, modes, high_quality: quality } = runs[run], cells = side * side;
+    for (let i = 0; i < cells; i++) image.data.set(colours.subarray(4 * field[at * cells + i], 4 * field[at * cells + i] + 4), 4 * i);
+    groundContext.putImageData(image, 0, 0);
+    context.drawImage(ground, 0, 0, size, size);
+    for (let i = 0; i < n; i++) drawPoint(context, (real[2 * i] / 255) * size, (1 - real[2 * i + 1] / 255) * size, false);
+    for (let i = 0, p = at * 2 * n; i < n; i++, p += 2) drawPoint(context, (points[p] / 255) * size, (1 - points[p + 1] / 255) * size, true);
+    const text = `Step ${steps[at]}: ${modes[at]} of ${total} modes found, ${Math.round(100 * quality[at])} % of the points of high quality.`;
+    told.textContent = `${label}. ${text}`;
+    plane.setAttribute('aria-label', `The plane from ${-extent} to ${extent} in both directions, with ${n} real and ${n} generated points. ${label}. ${text}`);
+    time.show();
+    ui.drawn(event, { run, frame: at, step: steps[at], loss: runs[run].loss, setting: runs[run].setting });
+  }
+  async function go(event) {
+    const mine = ++turn, last = () => runs[run].steps.length - 1;
+    playing = true;
+    element.toggleAttribute('playing', true);
+    play.textContent = 'Pause';
+    if (at === last()) at = -1;
+    while (turn === mine && at < last() && element.isConnected) {
+      at++;
+      draw(event);
+      event = null;
+      await pause(calm?.matches ? CALM_MS : FRAME_MS);
+    }
+    if (turn === mine) stop();
+  }
+  function stop() {
+    turn++;
+    if (!playing) return;
+    playing = false;
+    element.toggleAttribute('playing', false);
+    play.textContent = 'Play';
+    spoken.textContent = told.textContent;
+  }
+  fill();
+  draw(null);
+}
+
 // kind of explorer, which is also its tag on a page: mount(element, meta, backend, address of the static picture)
 const mounts = {
   'latent-map': mountLatentMap, 'image-explorer': mountImageExplorer, 'attribute-explorer': mountAttributeExplorer,
-  'code-explorer': mountCodeExplorer, 'prior-explorer': mountPriorExplorer,
+  'code-explorer': mountCodeExplorer, 'prior-explorer': mountPriorExplorer, 'generator-explorer': mountGeneratorExplorer,
+  'ring-explorer': mountRingExplorer,
 };
 
 // ------------------------------------------------------------------------------------------------ live kernel host

@@ -48,6 +48,20 @@ class Encoder(nn.Module):
         return self.model.encode(x)
 
 
+class GeneratorPixels(nn.Module):
+    """z (B, D) -> pixels (B, C, H, W) in [0, 1]: what a generator of images in [-1, 1] draws on a screen.
+
+    Values outside of [-1, 1], which a generator without a tanh may give, are cut off.
+    """
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.model = generator
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.model(z).add(1.0).mul(0.5).clamp(0.0, 1.0)
+
+
 class AttributePixels(nn.Module):
     """conditions (B, sum K) -> pixels (B, C, H, W) in [0, 1]: what an attribute decoder draws on a screen."""
 

@@ -4,9 +4,11 @@ The page needs no built book: it is laid out as the site is (`_static/explorer.j
 `_static/vendor/ort`), with the shipped weights where they are there, else with a small seeded VAE.
 """
 
+import base64
 import contextlib
 import gzip
 import json
+import math
 import os
 import shutil
 import threading
@@ -39,7 +41,10 @@ ATTRIBUTES = {
     "background": ("white", "sky", "mint", "sand", "ink"),
 }
 LABELS = {"kind": ("boot", "bag", "coat", "dress"), "sleeve_length": ("none", "short", "long")}
-TAGS = ("latent-map", "image-explorer", "attribute-explorer", "code-explorer", "prior-explorer")
+TAGS = (
+    "latent-map", "image-explorer", "attribute-explorer", "code-explorer", "prior-explorer", "generator-explorer",
+    "ring-explorer",
+)  # fmt: skip
 FACES = torch.tensor([[1, 2, 0, 4], [0, 0, 1, 1], [3, 1, 1, 0], [2, 2, 0, 2], [1, 1, 1, 3]])
 
 
@@ -209,6 +214,63 @@ def prior() -> torch.nn.Module:
     return model
 
 
+def gan() -> torch.nn.Module:
+    """A small seeded GAN, whose batch statistics are those of its own images and whose images differ."""
+    from imagegen.gan import GAN, GANConfig
+
+    config = GANConfig("dcgan", (3, 16, 16), latent_dim=6, width=8, critic_width=4)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        model = GAN(config)
+        with torch.no_grad():
+            for layer in model.generator.modules():
+                if isinstance(layer, torch.nn.Linear | torch.nn.ConvTranspose2d):
+                    layer.weight.mul_(6)
+            for _ in range(50):
+                model.sample(64)  # in training mode: moves the running statistics
+    return model.eval()
+
+
+def directions() -> dict[str, torch.Tensor]:
+    """Return two directions in the latent space of `gan()`, of other lengths than 1."""
+    return {
+        "red hair": torch.tensor([2.0, 0, 0, 0, 0, 0]),
+        "glasses": torch.tensor([0, 0.3, -0.4, 0, 0, 0]),
+    }
+
+
+RING = {"n": 24, "side": 8, "extent": 3.0}
+
+
+def recording() -> dict:
+    """A made-up recording of three trainings: the points leave the centre, the field turns from left to right."""
+    n, side = RING["n"], RING["side"]
+    coded = lambda c: ((c + 3) / 6 * 255).round().clamp(0, 255).to(torch.uint8)  # noqa: E731
+    text = lambda x: base64.b64encode(x.contiguous().numpy().tobytes()).decode()  # noqa: E731
+    angle = 2 * math.pi * torch.arange(n) / n
+    ring = 2 * torch.stack([angle.cos(), angle.sin()], dim=1)
+    runs = []
+    for i, (loss, setting, label, frames) in enumerate(
+        (
+            ("minimax", "none", "Minimax", 5),
+            ("minimax", "r1", "Minimax, momentum, R1", 5),
+            ("wasserstein", "clip", "Wasserstein, clipped", 4),
+        )
+    ):
+        share = torch.linspace(0.4, 1, frames)[:, None, None]
+        turned = torch.stack([ring[:, 1], -ring[:, 0]], dim=1) if i == 1 else ring
+        across = torch.linspace(0, 255, side).repeat(frames, side, 1)
+        field = across.mT if i == 2 else across  # of the last: from top to bottom
+        field = field * share if i == 1 else field
+        run = {
+            "loss": loss, "setting": setting, "label": label, "steps": [100 * 2**k for k in range(frames)],
+            "points": text(coded(turned * share)), "field": text(field.round().to(torch.uint8)),
+            "modes": [min(8, 2 * k) for k in range(frames)], "high_quality": [k / frames for k in range(frames)],
+        }  # fmt: skip
+        runs.append(run | ({"field_kind": "score"} if i == 2 else {}))
+    return RING | {"real": text(coded(1.1 * ring)), "runs": runs}
+
+
 def paintings(n: int = 5) -> torch.Tensor:
     """Return n seeded uint8 images (n, 3, 24, 32) of coloured bars."""
     generator = torch.Generator().manual_seed(7)
@@ -239,14 +301,24 @@ def make_page(
     *,
     decoder: torch.nn.Module | None = None,
     codes: tuple[torch.nn.Module, torch.nn.Module] | None = None,
+    painter: torch.nn.Module | None = None,
 ) -> dict:
     """Write the page of all explorers, and one of a missing model; return the explorers by tag.
 
     Args: decoder: the attribute decoder to show, instead of a small one; its attributes get plain names.
         codes: the VQ-VAE and the prior to show, instead of small ones.
+        painter: the GAN to show, instead of a small one, with one direction.
     Raises: Missing: npm's packages are not there.
     """
-    from imagegen.widgets import AttributeExplorer, CodeExplorer, ImageExplorer, LatentMap, PriorExplorer
+    from imagegen.widgets import (
+        AttributeExplorer,
+        CodeExplorer,
+        GeneratorExplorer,
+        ImageExplorer,
+        LatentMap,
+        PriorExplorer,
+        RingExplorer,
+    )
 
     if not RUNTIME.is_dir():
         raise Missing(NO_NPM)
@@ -259,6 +331,8 @@ def make_page(
         "attribute-explorer": AttributeExplorer(attribute_decoder(), ATTRIBUTES, labels=FACES),
         "code-explorer": CodeExplorer(tokeniser(), paintings(), names=[f"painting {c}" for c in "abcde"]),
         "prior-explorer": PriorExplorer(prior(), tokeniser(), attributes=LABELS),
+        "generator-explorer": GeneratorExplorer(gan(), directions(), seeds=(3, 8), subject="face"),
+        "ring-explorer": RingExplorer(recording()),
     }
     if decoder is not None:
         names = {
@@ -270,6 +344,9 @@ def make_page(
         noise = torch.randint(0, 256, (4, *shape), generator=torch.Generator().manual_seed(8)).to(torch.uint8)
         explorers["code-explorer"] = CodeExplorer(codes[0], noise)
         explorers["prior-explorer"] = PriorExplorer(codes[1], codes[0])
+    if painter is not None:
+        along = torch.eye(painter.config.latent_dim)[0]
+        explorers["generator-explorer"] = GeneratorExplorer(painter, {"first": along})
     static = folder / "_static"
     runtime = static / "vendor/ort"
     runtime.mkdir(parents=True)

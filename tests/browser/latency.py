@@ -92,6 +92,48 @@ def _sample(page) -> list[float]:
     return times
 
 
+def _walk(page) -> list[float]:
+    """Drag the walk slider of the generator explorer MOVES times; return ms from each event to its pixels."""
+    spot = page.locator("generator-explorer").get_by_role("slider", name="Walk")
+    spot.scroll_into_view_if_needed()
+    box = spot.bounding_box()
+    centre, y, reach = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, box["width"] * 0.45
+    page.mouse.move(centre, y)
+    n = harness.count_drawn(page)
+    page.mouse.down()  # loads runtime and network: not counted
+    harness.wait_drawn(page, n)
+    before = harness.count_drawn(page)
+    for i in range(MOVES):
+        n = harness.count_drawn(page)
+        page.mouse.move(centre + (reach if i % 2 else -reach) * (0.2 + 0.8 * i / MOVES), y)
+        page.wait_for_function("n => window.drawn.length > n", arg=n, polling=1)
+    page.mouse.up()
+    return page.evaluate("n => window.drawn.slice(n).map(d => d.t1 - d.t0)", before)
+
+
+def _frames(page) -> list[float]:
+    """Go back and forth in the ring explorer's recording MOVES times by keys; return ms from each to its drawing."""
+    page.locator("ring-explorer").get_by_role("slider", name="Step").focus()
+    page.keyboard.press("Home")
+    before = harness.count_drawn(page)
+    for i in range(MOVES):
+        n = harness.count_drawn(page)
+        page.keyboard.press("ArrowLeft" if i % 2 else "ArrowRight")
+        page.wait_for_function("n => window.drawn.length > n", arg=n, polling=1)
+    return page.evaluate("n => window.drawn.slice(n).map(d => d.t1 - d.t0)", before)
+
+
+def _painter() -> torch.nn.Module:
+    """Return the shipped GAN of colour images, or one of the same sizes: the time does not depend on the weights."""
+    from imagegen import gan, pretrained, recipes
+
+    if "dcgan-avatars" in pretrained.names():
+        return pretrained.load("dcgan-avatars")
+    if "dcgan-avatars" in recipes.RECIPES:
+        return gan.GAN(recipes.RECIPES["dcgan-avatars"].model).eval()
+    return gan.GAN(gan.GANConfig("dcgan", (3, 64, 64))).eval()
+
+
 def _codes() -> tuple[torch.nn.Module, torch.nn.Module]:
     """Return the shipped VQ-VAE of colour images and the prior of its codes, or networks of the same sizes."""
     from imagegen import pretrained, prior, recipes, vq
@@ -117,7 +159,7 @@ def measure() -> dict:
     began = time.time()
     metrics = {}
     with tempfile.TemporaryDirectory() as folder, harness.open_browser() as browser:
-        harness.make_page(Path(folder), decoder=_decoder(), codes=_codes())
+        harness.make_page(Path(folder), decoder=_decoder(), codes=_codes(), painter=_painter())
         with harness.serve(Path(folder)) as address:
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             harness.Watch(page)
@@ -149,6 +191,16 @@ def measure() -> dict:
                     "prior-explorer",
                     lambda: _sample(page),
                     "a step of the prior explorer: one decoding and the odds of the next of 8 x 8 codes",
+                ),
+                (
+                    "generator-explorer",
+                    lambda: _walk(page),
+                    "dragging the walk of the generator explorer: one image, 64 x 64 in colour",
+                ),
+                (
+                    "ring-explorer",
+                    lambda: _frames(page),
+                    "another frame of the ring explorer: drawn, not computed",
                 ),
             ):
                 times = act()
@@ -190,6 +242,12 @@ def targets(record: dict) -> list[tuple[str, float, float]]:
                 COLOUR_TARGET_MS,
             ),
             ("ms from a code's change to 64 x 64 pixels, median", "code_explorer_median", COLOUR_TARGET_MS),
+            (
+                "ms from pointer to 64 x 64 pixels of a GAN, median",
+                "generator_explorer_median",
+                COLOUR_TARGET_MS,
+            ),
+            ("ms from a key to another frame of the ring, median", "ring_explorer_median", TARGET_MS),
             ("ms from Step to the pixels and the next odds, median", "prior_explorer_median", STEP_TARGET_MS),
         )
     ]

@@ -183,6 +183,60 @@ def test_each_prior_explorer_samples_to_the_end(path, width, site_address, open_
     assert watch.errors == []
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("path", pages_with("generator-explorer"))
+def test_each_generator_explorer_is_driven_by_keyboard_and_buttons(path, width, site_address, open_page):
+    page, watch = open_page(f"{site_address}{path}", width=width)
+    page.wait_for_load_state("networkidle")
+    for explorer in page.locator("generator-explorer").all():
+        pictures = []
+        acts = [lambda spot: spot.get_by_role("slider", name="Walk", exact=True).press("End")]
+        acts += [
+            lambda spot, k=k: spot.get_by_role("slider").nth(k).press("End")
+            for k in range(explorer.get_by_role("slider").count() - 1)
+        ]  # the directions
+        acts += [
+            lambda spot: spot.get_by_text("Reset", exact=True).click(),
+            lambda spot: spot.get_by_role("button", name="New ").first.click(),
+        ]
+        for act in acts:
+            n = harness.count_drawn(page)
+            act(explorer)
+            drawn = harness.wait_drawn(page, n)
+            assert drawn["tag"] == "generator-explorer"
+            assert max(drawn["pixels"]) - min(drawn["pixels"]) > 0.1  # an image, not a grey square
+            pictures.append(tuple(drawn["pixels"]))
+        assert len(set(pictures)) == len(pictures)
+    assert watch.external == []
+    assert watch.errors == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("path", pages_with("ring-explorer"))
+def test_each_ring_explorer_shows_every_recorded_training(path, width, site_address, open_page):
+    page, watch = open_page(f"{site_address}{path}", width=width)
+    page.wait_for_load_state("networkidle")
+    canvas = "c => c.toDataURL()"
+    for explorer in page.locator("ring-explorer").all():
+        loss, setting = (explorer.get_by_role("combobox", name=name) for name in ("Loss", "Setting"))
+        seen, step = set(), explorer.get_by_role("slider", name="Step")
+        runs = 0
+        for name in loss.evaluate("s => [...s.options].map(o => o.value)"):
+            loss.select_option(name)
+            for own in setting.evaluate("s => [...s.options].map(o => o.value)"):
+                setting.select_option(own)
+                runs += 1
+                for key in ("Home", "End"):
+                    step.press(key)
+                    drawn = page.evaluate("window.drawn.at(-1)")
+                    assert (drawn["loss"], drawn["setting"]) == (name, own)
+                    seen.add(explorer.locator(".plane canvas").evaluate(canvas))
+                assert "of 8 modes found" in explorer.locator(".told").text_content()
+        assert len(seen) > runs  # a start may be common to some
+    assert watch.external == []
+    assert watch.errors == []
+
+
 def test_code_of_88_columns_fits_a_desktop_window(site_address, open_page):
     """Notebooks are folded at 88 columns; a line of that length scrolls on no page 1265 pixels wide or more."""
     page, _ = open_page(f"{site_address}{code_page()}", width=1265)  # 1280 less a scroll bar

@@ -9,6 +9,7 @@ TESTS = {
     "evaluation/attributes": ("tests/test_evaluation.py",),
     "evaluation/code_length": ("tests/test_code_evaluation.py", "tests/test_level_evaluation.py"),
     "evaluation/codes": ("tests/test_code_evaluation.py", "tests/test_level_evaluation.py"),
+    "evaluation/directions": ("tests/test_directions.py",),
     "evaluation/entries": ("tests/test_evaluation.py",),
     "evaluation/levels": ("tests/test_level_evaluation.py",),
     "evaluation/reconstruction": ("tests/test_evaluation.py",),
@@ -240,4 +241,50 @@ SAMPLES = (
     ),
 )  # fmt: skip
 
-MUTANTS = RECORD + LIKELIHOOD + LEVELS + ATTRIBUTES + SAMPLES
+DIRECTIONS = (
+    _mutant(
+        "direction-of-the-codes-themselves", "evaluation/directions._fit",
+        "slopes[:-1, 0]", "(z[:n] * p[:n, None]).std(0)",
+        "The spread of z p is taken for its mean: how much a coordinate matters is there, and its sign is not.",
+    ),
+    _mutant(
+        "fit-judged-where-it-was-fitted", "evaluation/directions._fit",
+        "(inputs[n:] @ slopes)[:, 0] - p[n:]", "(inputs[n:] @ slopes)[:, 0] * 0",
+        "No error is left to be measured: every direction is said to explain all that is read.",
+    ),
+    _mutant(
+        "direction-fitted-without-its-intercept", "evaluation/directions._fit",
+        "torch.ones(len(z), 1, dtype=z.dtype)", "torch.zeros(len(z), 1, dtype=z.dtype)",
+        "The line goes through the origin. The direction is nearly right, but of a reading that is 1/2 on average the "
+        "fit explains less than nothing.",
+    ),
+    _mutant(
+        "steered-only-upwards", "evaluation/directions.attribute_directions",
+        "fresh[has.to(z.device)] - step", "fresh[has.to(z.device)] + step",
+        "To take an attribute away the images are moved towards it. What is lost is what the way up loses: nearly "
+        "nothing.",
+    ),
+    _mutant(
+        "gain-over-all-images", "evaluation/directions.attribute_directions",
+        "_is_among(raised[:, attribute], values)[~shown]", "_is_among(raised[:, attribute], values)",
+        "Images that show it before the step are counted as won over: a direction that does nothing scores the "
+        "attribute's own frequency.",
+    ),
+    _mutant(
+        "steered-attribute-counted-as-kept", "evaluation/directions.attribute_directions",
+        "raised[:, others] == before[:, others]", "raised == before",
+        "The attribute that is meant to change is among those that are meant to stay.",
+    ),
+    _mutant(
+        "one-value-for-several", "evaluation/directions.attribute_directions",
+        "probabilities[attribute][:, list(values)].sum(1)", "probabilities[attribute][:, values[0]]",
+        "Of several values that count as one only the first is read: the direction leads to that one alone.",
+    ),
+    _mutant(
+        "read-beyond-white", "evaluation/directions._read",
+        "gan.generator(part).clamp(-1, 1)", "gan.generator(part)",
+        "The classifier is shown images brighter than white, which it has never seen and no screen can show.",
+    ),
+)  # fmt: skip
+
+MUTANTS = RECORD + LIKELIHOOD + LEVELS + ATTRIBUTES + SAMPLES + DIRECTIONS

@@ -6,7 +6,9 @@ TESTS = ("tests/test_objectives.py", "tests/test_vae_derivation.py")
 
 
 def _mutant(name: str, function: str, old: str, new: str, story: str, source: str = OWN, **more) -> Mutant:
-    return Mutant(name, "objectives/likelihood", function, old, new, story, source, more.pop("tests", TESTS), **more)
+    return Mutant(
+        name, "objectives/likelihood", function, old, new, story, source, more.pop("tests", TESTS), **more
+    )
 
 
 CHECKS = (

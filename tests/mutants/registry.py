@@ -1,8 +1,10 @@
 """All mutants, in the order in which they are tried and shown."""
 
 from tests.mutants import (
+    of_adversarial,
     of_data,
     of_evaluation,
+    of_gan,
     of_hierarchy,
     of_layers,
     of_metrics,
@@ -21,6 +23,8 @@ MUTANTS: tuple[Mutant, ...] = (
     + of_vq.MUTANTS
     + of_prior.MUTANTS
     + of_hierarchy.MUTANTS
+    + of_gan.MUTANTS
+    + of_adversarial.MUTANTS
     + of_recipes.MUTANTS
     + of_layers.MUTANTS
     + of_data.MUTANTS

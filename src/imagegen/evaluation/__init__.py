@@ -2,8 +2,8 @@
 
 The names of the parts are importable from here: `reconstruction` measures models with a latent code on given images,
 `codes` a VQ-VAE and a prior over its codes, `levels` a hierarchy and the priors of its levels, `code_length` how many
-bits store an image, `attributes` classifiers and attribute decoders, `directions` what
-steers a generator, `samples` any generator against the real images of its data set.
+bits store an image, `attributes` classifiers and attribute decoders, `directions` what steers a generator, `samples`
+any generator against the real images of its data set, `adversarial` a GAN.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ import torch
 from imagegen import pretrained
 from imagegen.classifier import Classifier
 from imagegen.decoder import AttributeDecoder
+from imagegen.evaluation.adversarial import generated, measure_gan
 from imagegen.evaluation.attributes import measure_classifier, measure_decoder
 from imagegen.evaluation.code_length import measure_code_length, shown_by
 from imagegen.evaluation.codes import measure_prior, measure_vqvae
@@ -37,6 +38,7 @@ from imagegen.evaluation.samples import (
     reference,
     sampled_codes,
 )
+from imagegen.gan import GAN
 from imagegen.hierarchy import HierarchicalVQVAE
 from imagegen.prior import Prior
 from imagegen.recipes import DATA, RecipeError
@@ -44,12 +46,11 @@ from imagegen.vae import VAE, Autoencoder
 from imagegen.vq import VQVAE
 
 __all__ = [
-    "PROTOCOLS", "Direction", "Entry", "Protocol", "Reference", "Ruler", "attribute_directions", "drawers", "evaluate",
-    "floor",
-    "measure_autoencoder", "measure_classifier", "measure_code_length", "measure_decoder", "measure_generator",
-    "measure_hierarchy", "measure_kept", "measure_level_prior", "measure_levels", "measure_prior", "measure_samples",
-    "measure_vae", "measure_vqvae", "over_images", "over_seeds", "reference", "sampled_codes", "shown_by",
-    "tokeniser_of",
+    "PROTOCOLS", "Direction", "Entry", "Protocol", "Reference", "Ruler", "attribute_directions", "drawers",
+    "evaluate", "floor", "generated", "measure_autoencoder", "measure_classifier", "measure_code_length",
+    "measure_decoder", "measure_gan", "measure_generator", "measure_hierarchy", "measure_kept",
+    "measure_level_prior", "measure_levels", "measure_prior", "measure_samples", "measure_vae", "measure_vqvae",
+    "over_images", "over_seeds", "reference", "sampled_codes", "shown_by", "tokeniser_of",
 ]  # fmt: skip
 
 
@@ -154,6 +155,9 @@ def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | 
         measured, requires = _of_prior(
             name, model, folder, (images, labels), train, protocol, progress, where
         )
+    elif isinstance(model, GAN):
+        ema = card.get("recipe", {}).get("ema")
+        measured = measure_gan(model, protocol, ema=ema, progress=progress, **where) if protocol else {}
     else:
         train, options = DATA[source]("train").images, {"progress": progress} | where
         if isinstance(model, VAE):

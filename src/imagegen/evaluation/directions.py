@@ -83,7 +83,9 @@ def _read(gan: nn.Module, classifier: nn.Module, z: Tensor) -> tuple[list[Tensor
     """Return the probabilities (B, K) of each attribute, in float64, and the labels (B, A) of images drawn from z."""
     rows = []
     for part in z.split(BATCH):
-        logits = classifier(gan.generator(part).clamp(-1, 1))  # without a tanh a generator may leave the range
+        logits = classifier(
+            gan.generator(part).clamp(-1, 1)
+        )  # without a tanh a generator may leave the range
         rows.append([torch.softmax(row.double(), dim=1).cpu() for row in logits])
     probabilities = [torch.cat(column) for column in zip(*rows, strict=True)]
     return probabilities, torch.stack([column.argmax(1) for column in probabilities], dim=1)

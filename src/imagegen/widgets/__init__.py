@@ -2,7 +2,12 @@
 
 from imagegen.widgets.attributes import AttributeExplorer
 from imagegen.widgets.codes import CodeExplorer
+from imagegen.widgets.generators import GeneratorExplorer
 from imagegen.widgets.latents import ImageExplorer, LatentMap
 from imagegen.widgets.priors import PriorExplorer
+from imagegen.widgets.ring import RingExplorer
 
-__all__ = ["AttributeExplorer", "CodeExplorer", "ImageExplorer", "LatentMap", "PriorExplorer"]
+__all__ = [
+    "AttributeExplorer", "CodeExplorer", "GeneratorExplorer", "ImageExplorer", "LatentMap", "PriorExplorer",
+    "RingExplorer",
+]  # fmt: skip

@@ -28,13 +28,15 @@ class Explorer(anywidget.AnyWidget):
     kind: ClassVar[str]
     parts: ClassVar[dict[str, str]]  # part of the network -> suffix of its file on the website
 
-    def __init__(self, model: nn.Module, name: str | None) -> None:
+    def __init__(self, model: nn.Module | None, name: str | None) -> None:
+        """model: None where nothing is computed, but shown as it was recorded."""
         name = name or self.kind
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
             raise ValueError(f"name is {name!r}, expected lower-case letters, digits and single hyphens")
-        self._network = copy.deepcopy(model).eval().requires_grad_(False)  # a snapshot: training may go on
-        self._device = next(self._network.parameters()).device
-        self._shape = tuple(model.config.image_shape)
+        network = nn.Module() if model is None else copy.deepcopy(model)  # a snapshot: training may go on
+        self._network = network.eval().requires_grad_(False)
+        self._device = next((p.device for p in network.parameters()), torch.device("cpu"))
+        self._shape = () if model is None else tuple(model.config.image_shape)
         super().__init__()
         meta, pixels, self._alt = self._describe()
         self.picture = f"data:image/png;base64,{base64.b64encode(png(pixels)).decode()}"

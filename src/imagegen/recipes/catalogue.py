@@ -269,7 +269,7 @@ RECIPES: dict[str, Recipe] = {
             GANConfig(
                 image_shape=(3, 64, 64), width=24, critic_width=24, max_width=128, normalise_critic="batch"
             ),
-            AdversarialObjective(),
+            AdversarialObjective(noise=0.3),
             data="avatars",
             batch_size=64,
             n_steps=6_000,

@@ -282,8 +282,12 @@ P, Q = normal(0.3, 0.8), normal(0.0, 1.0)
 
 @pytest.mark.equation("gan-f-divergence", tolerance="1e-8")
 def test_the_divergences_of_the_family_are_those_that_they_are_named_for():
-    """Integrate q f(p/q) for each row of the table, and compare with the formula of that divergence."""
+    """Integrate q f(p/q) for each row of the table: the formula of that divergence, above f(1), its value at p = q."""
     found = {name: integral(Q * f(P / Q)) for name, (f, _, _) in F.items()}
+    for name, (f, _, _) in F.items():
+        least = f(tensor(1.0))
+        assert found[name] > least + 0.01
+        assert_close(integral(Q * f(Q / Q)), least, rtol=1e-8, atol=1e-10)
     assert_close(found["KL(p, q)"], kl(P, Q), rtol=1e-8, atol=1e-10)
     assert_close(found["KL(q, p)"], kl(Q, P), rtol=1e-8, atol=1e-10)
     assert_close(found["Pearson"], integral((P - Q).square() / Q), rtol=1e-8, atol=1e-10)
@@ -428,6 +432,18 @@ def test_under_minimax_the_flow_runs_on_circles():
     assert abs(state.norm().item() - 1) < 1e-6
 
 
+@pytest.mark.equation("gan-dirac-circle", tolerance="1e-10; the power of the distance to 1e-3")
+def test_under_the_non_saturating_loss_the_pull_inwards_is_of_fourth_order():
+    """The part of the field along the position is -a tanh(a / 2), a = psi theta; half as far out, a sixteenth of it."""
+    for state in STATES:
+        a = state.prod()
+        assert a.abs() > 0.1
+        assert_close(field(state).detach() @ state, -a * (a / 2).tanh(), **EXACT)
+        near, nearer = 0.1 * state / state.norm(), 0.05 * state / state.norm()
+        pulls = [field(at).detach() @ at for at in (near, nearer)]
+        assert pulls[0] < 0 and abs(pulls[0] / pulls[1] - 16) < 1e-2
+
+
 @pytest.mark.equation("gan-dirac-jacobian", tolerance="1e-10")
 @pytest.mark.parametrize("loss", ["minimax", "non-saturating"])
 def test_the_eigenvalues_at_the_equilibrium_are_imaginary(loss):
@@ -460,6 +476,15 @@ def test_simultaneous_steps_drive_out_and_alternating_steps_go_round(h):
 
 
 @pytest.mark.equation("gan-dirac-steps", tolerance="bounds")
+def test_beyond_a_step_of_4_alternating_steps_leave_too():
+    """Differentiate one whole step by autograd on both sides of h = 4: modulus 1 below, and one above 1 beyond."""
+    zero = torch.zeros(2).double()
+    for h, leaves in ((3.9, False), (4.1, True)):
+        matrix = torch.autograd.functional.jacobian(lambda s, h=h: alternating(s, h), zero)
+        assert (torch.linalg.eigvals(matrix).abs().max().item() > 1.01) is leaves
+
+
+@pytest.mark.equation("gan-dirac-steps", tolerance="bounds")
 def test_away_from_the_equilibrium_too_one_escapes_and_the_other_stays():
     """Run 300 steps of the whole game, not of its derivative: the distance grows in one form, stays bounded in one."""
     distances = {}
@@ -473,24 +498,38 @@ def test_away_from_the_equilibrium_too_one_escapes_and_the_other_stays():
     assert 0.5 < min(distances["alternating"]) and max(distances["alternating"]) < 1.0
 
 
-@pytest.mark.equation("gan-dirac-momentum", tolerance="1e-8; 1e-3 above 1")
+def with_momentum(state: Tensor, h: float, beta: float) -> Tensor:
+    """Return (theta, psi) after an alternating step, and the pair before it, which the next step remembers."""
+    theta, psi, before_theta, before_psi = state
+    psi_new = psi + h * field(torch.stack([theta, psi]))[1] + beta * (psi - before_psi)
+    theta_new = theta + h * field(torch.stack([theta, psi_new]))[0] + beta * (theta - before_theta)
+    return torch.stack([theta_new, psi_new, theta, psi])
+
+
+def multipliers(h: float, beta: float) -> Tensor:
+    """Return the eigenvalues, complex (4,), of a step with momentum at the equilibrium, by autograd."""
+    zero = torch.zeros(4).double()
+    return torch.linalg.eigvals(torch.autograd.functional.jacobian(lambda s: with_momentum(s, h, beta), zero))
+
+
+@pytest.mark.equation("gan-dirac-momentum", tolerance="1e-8")
 @pytest.mark.parametrize("beta", [0.0, 0.5, 0.9])
-def test_momentum_drives_alternating_steps_out(beta):
+def test_the_eigenvalues_of_a_step_with_momentum(beta):
     """Differentiate a step with momentum by autograd: its eigenvalues solve the polynomial, and leave the circle."""
     h = 0.2
-
-    def step(state):
-        theta, psi, before_theta, before_psi = state
-        push = beta * (psi - before_psi)
-        psi_new = psi + h * field(torch.stack([theta, psi]))[1] + push
-        theta_new = theta + h * field(torch.stack([theta, psi_new]))[0] + beta * (theta - before_theta)
-        return torch.stack([theta_new, psi_new, theta, psi])
-
-    matrix = torch.autograd.functional.jacobian(step, torch.zeros(4).double())
-    found = torch.linalg.eigvals(matrix)
+    found = multipliers(h, beta)
     assert_close((found - 1) ** 2 * (found - beta) ** 2, -(h * h) / 4 * found**3, rtol=1e-8, atol=1e-8)
     largest = found.abs().max().item()
     assert abs(largest - 1) < 1e-8 if beta == 0 else largest > 1 + 1e-3
+
+
+@pytest.mark.equation("gan-dirac-growth", tolerance="1 %")
+@pytest.mark.parametrize("beta", [0.2, 0.5, 0.9])
+def test_momentum_drives_small_steps_out_by_beta_over_the_cube_of_its_rest(beta):
+    """The largest modulus of a step of size h, by autograd: 1 + beta h^2 / (4 (1 - beta)^3), for three small h."""
+    for h in (1e-4, 2e-4, 4e-4):
+        growth = multipliers(h, beta).abs().max().item() - 1
+        assert growth == pytest.approx(beta * h * h / 4 / (1 - beta) ** 3, rel=0.01)
 
 
 @pytest.mark.equation("gan-dirac-r1", tolerance="1e-10")

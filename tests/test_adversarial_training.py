@@ -11,22 +11,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_adversarial_recipes import SETTINGS, batches, by_hand, recipe_of, settled
+from test_adversarial_recipes import SETTINGS, batches, by_hand, gradient_norms, recipe_of, settled
 from tiny_gan import TINY_GAN, images, save_steps
+from torch.nn.functional import softplus
 from torch.testing import assert_close
 
 from imagegen import pretrained, recipes
 from imagegen.gan import GAN
 from imagegen.recipes import AdversarialObjective
-from imagegen.training import load_checkpoint
+from imagegen.training import load_checkpoint, seed_of
 
 ROOT = Path(__file__).resolve().parents[1]
-
+pytestmark = pytest.mark.timeout(900)  # two processes on a busy machine wait for each other at each step
 
 TOGETHER = {
     name: recipe_of(SETTINGS[name][0], **SETTINGS[name][1])
     for name in ("batchnorm in both", "spectral, two rates", "lazy r1 and noise", "gradient penalty")
 }
+APART = recipe_of("none", penalty="r1", weight=2.0)  # no term of an image hangs on the others of its batch
+APART = dataclasses.replace(APART, model=dataclasses.replace(APART.model, normalise="none"))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def two(tmp_path_factory):
     from lightning_fabric import Fabric
 
     path = tmp_path_factory.mktemp("two")
-    work = functools.partial(save_steps, asked=TOGETHER, n_steps=4, path=path)
+    work = functools.partial(save_steps, asked=TOGETHER | {"apart": APART}, n_steps=4, path=path)
     Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn").launch(work)
     return [torch.load(path / f"{rank}.pt") for rank in (0, 1)]
 
@@ -54,6 +57,30 @@ def test_two_processes_take_one_step_together(two, setting):
         assert_close(first["weights"][name], expected, rtol=1e-4, atol=1e-5, msg=name)
     apart = [(alone[name] - first["weights"][name]).abs().max() for name in alone]
     assert max(apart) > 1e-4  # so that a process that took a step of its own would be seen
+
+
+def test_the_gradients_of_two_processes_are_those_of_one_with_the_joined_batch(two):
+    """Both players', to 1e-5 of the largest: D's with R1 at its first weights, G's against D as its step left it."""
+    assert two[0]["apart"]["gradients"] and len(two[0]["apart"]["gradients"]) == len(
+        two[1]["apart"]["gradients"]
+    )
+    torch.manual_seed(APART.seed)
+    model = APART.build()
+    x = batches(APART).at(0).x
+    randoms = [torch.Generator().manual_seed(seed_of(APART.seed, 0, rank)) for rank in (0, 1)]
+    fake = model.generator(torch.cat([torch.randn(len(x) // 2, 3, generator=random) for random in randoms]))
+    critic = model.discriminator
+    loss = softplus(-critic(x)) + softplus(critic(fake.detach())) + gradient_norms(critic, x) ** 2
+    theirs = torch.autograd.grad(loss.mean(), list(critic.parameters()))
+    for parameter, gradient in zip(critic.parameters(), theirs, strict=True):
+        parameter.grad = gradient
+    torch.optim.AdamW(critic.parameters(), lr=APART.lr, betas=APART.betas, weight_decay=0.0).step()
+    mine = torch.autograd.grad(softplus(-critic(fake)).mean(), list(model.generator.parameters()))
+    for expected, *found in zip([*mine, *theirs], *(kept["apart"]["gradients"] for kept in two), strict=True):
+        assert torch.equal(*found) and expected.abs().max() > 0
+        assert_close(
+            found[0], expected, rtol=0, atol=1e-5 * max(g.abs().max().item() for g in [*mine, *theirs])
+        )
 
 
 # ---- a whole training ------------------------------------------------------------------------------------------

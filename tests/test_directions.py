@@ -81,6 +81,20 @@ def test_the_fit_explains_what_a_line_can_of_a_step():
     assert found.fit == pytest.approx(2 / math.pi, abs=0.02)
 
 
+def test_the_fit_is_judged_on_latents_that_it_was_not_fitted_to():
+    """20 latents for 9 unknowns: on them the line explains far more than on the 500 others."""
+    found = find(n=20, n_test=500)["tall"]
+    z = torch.randn(520, DIM, generator=torch.Generator().manual_seed(0))
+    p = torch.sigmoid(4 * (z @ W)).double()
+    inputs = torch.cat([z.double(), torch.ones(520, 1).double()], dim=1)
+    errors = inputs @ torch.linalg.pinv(inputs[:20]) @ p[:20] - p
+    inside, outside = (
+        (1 - errors[part].square().mean() / p[part].var(correction=0)).item()
+        for part in (slice(0, 20), slice(20, None))
+    )
+    assert found.fit == pytest.approx(outside, abs=1e-4) and inside > outside + 0.1
+
+
 def test_the_shares_are_those_of_the_normal_distribution():
     """Read as 1 where u z > 1: unmoved 1 - F(1). A step of 2 along u raises all with u z > -1."""
     reader = Reader((W, V), (5.0, 0.0), sharp=1000.0)  # W has length 5
@@ -116,6 +130,9 @@ def test_several_values_count_as_one():
     expected = torch.tensor([half, half] + [0.0] * 6)
     assert torch.allclose(found["either"].vector, expected, atol=0.1)
     assert found["first"].vector[0] > 0.9 > 0.5 > found["first"].vector[1]
+    # either is read where z_0 or z_1 is above 1, the first where z_0 is above 1 and above z_1
+    either = 1 - normal_cdf(1.0) ** 2
+    assert found["either"].shown == pytest.approx(either, abs=0.04) and found["first"].shown < 0.75 * either
 
 
 def test_it_steers_networks_and_leaves_their_weights():

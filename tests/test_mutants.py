@@ -68,7 +68,7 @@ def test_a_mutant_breaks_the_function_that_it_names(mutant):
 
 
 WHOLE = ["vae", "vq", "hierarchy", "gan", "layers", "objectives/adversarial", "objectives/likelihood"]
-WHOLE += ["recipes/adversarial", "evaluation/adversarial"]
+WHOLE += ["recipes/adversarial", "evaluation/adversarial", "evaluation/directions"]
 WHOLE += [f"prior/{part}" for part in ("drawing", "grids", "pixelcnn", "transformer")]
 WHOLE += [
     f"metrics/{part}"

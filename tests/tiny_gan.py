@@ -15,7 +15,7 @@ from imagegen import cli, data, recipes
 from imagegen.gan import GANConfig
 from imagegen.training import EMA
 
-N_STEPS = 300
+N_STEPS = 100
 
 
 def images(split: str) -> data.ImageSet:
@@ -56,7 +56,10 @@ def set_up(recipe, n_steps, fabric):
 
 
 def save_steps(fabric, asked: dict, n_steps: int, path: Path) -> None:
-    """Take n_steps of each recipe in each of the processes; write their weights, averages and shares of the batches."""
+    """Take n_steps of each recipe in each of the processes.
+
+    Write their weights, averages and shares of the batches, and both players' gradients of the first step.
+    """
     kept = {}
     for name, recipe in asked.items():
         bare, ema, _, step = set_up(recipe, n_steps, fabric)
@@ -66,7 +69,10 @@ def save_steps(fabric, asked: dict, n_steps: int, path: Path) -> None:
         )
         for index in range(n_steps):
             step((index, batches.at(index)))
+            if index == 0:
+                gradients = [None if p.grad is None else p.grad.clone() for p in bare.parameters()]
         kept[name] = {
+            "gradients": gradients,
             "weights": dict(bare.named_parameters()),
             "average": dict(ema.module.named_parameters()),
             "batches": torch.stack([batches.at(index).x for index in range(n_steps)]),

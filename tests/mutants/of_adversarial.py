@@ -138,6 +138,93 @@ LOSSES = (
     ),
 )  # fmt: skip
 
+_SQUARES = "return 0.5 * ((real_logits - 1).square() + fake_logits.square())"
+_HINGES = "return relu(1 - real_logits) + relu(1 + fake_logits)"
+_SCORE = "return -fake_logits\n\n\ndef _gradients"
+
+# What each loss looks like where the graph to the generated images is cut, and where a batch is reduced too early.
+CUT_OR_REDUCED = (
+    _mutant(
+        "fakes-cut-off-from-d", "objectives/adversarial.discriminator_loss",
+        _LAST, "return softplus(-real_logits) + softplus(fake_logits.detach())",
+        "The detach that belongs on the images stands on the logits: the loss has its right value, and the "
+        "discriminator learns nothing from what was generated.",
+    ),
+    _mutant(
+        "squares-cut-off-from-d", "objectives/adversarial.discriminator_loss",
+        _SQUARES, "return 0.5 * ((real_logits - 1).square() + fake_logits.detach().square())",
+        "Of the two squares one is a constant: all logits go to 1, those of generated images too.",
+    ),
+    _mutant(
+        "hinge-cut-off-from-d", "objectives/adversarial.discriminator_loss",
+        _HINGES, "return relu(1 - real_logits) + relu(1 + fake_logits.detach())",
+        "The hinge of the generated images is shown and not trained.",
+    ),
+    _mutant(
+        "score-cut-off-from-the-critic", "objectives/adversarial.discriminator_loss",
+        "return fake_logits - real_logits", "return fake_logits.detach() - real_logits",
+        "The critic's loss falls by raising all scores at once: what is reported as a distance grows without end.",
+    ),
+    _mutant(
+        "minimax-cut-off-from-g", "objectives/adversarial.generator_loss",
+        "return -softplus(fake_logits)", "return -softplus(fake_logits.detach())",
+        "The generator's logits are detached: its loss is right and moves nothing.",
+        bug=17,
+    ),
+    _mutant(
+        "non-saturating-cut-off-from-g", "objectives/adversarial.generator_loss",
+        "return softplus(-fake_logits)", "return softplus(-fake_logits.detach())",
+        "The line was copied from the discriminator's step with its detach: no gradient reaches the generator.",
+        bug=17,
+    ),
+    _mutant(
+        "squares-cut-off-from-g", "objectives/adversarial.generator_loss",
+        "return 0.5 * (fake_logits - 1).square()", "return 0.5 * (fake_logits.detach() - 1).square()",
+        "The generator's square is a number without a graph. Its curve follows the discriminator alone.",
+        bug=17,
+    ),
+    _mutant(
+        "score-cut-off-from-g", "objectives/adversarial.generator_loss",
+        _SCORE, _SCORE.replace("fake_logits", "fake_logits.detach()"),
+        "The score of the generated images is detached, in the hinge and Wasserstein losses of the generator.",
+        bug=17,
+    ),
+    _mutant(
+        "squares-summed-over-the-batch", "objectives/adversarial.discriminator_loss",
+        _SQUARES, "return 0.5 * ((real_logits - 1).square() + fake_logits.square()).sum().expand(len(real_logits))",
+        "The squares are summed over the batch before the mean: twice the batch, twice the step.",
+    ),
+    _mutant(
+        "hinge-of-the-mean", "objectives/adversarial.discriminator_loss",
+        _HINGES, "return (relu(1 - real_logits.mean()) + relu(1 + fake_logits.mean())).expand(len(real_logits))",
+        "The hinge of the mean logit, in place of the mean of the hinges: images beyond the margin pay for those that "
+        "are on the wrong side of it.",
+        "https://arxiv.org/abs/1705.02894",
+    ),
+    _mutant(
+        "scores-summed-over-the-batch", "objectives/adversarial.discriminator_loss",
+        "return fake_logits - real_logits", "return (fake_logits - real_logits).sum().expand(len(real_logits))",
+        "The critic's difference is summed over the batch: the distance it shows is that of 64 images together.",
+    ),
+    _mutant(
+        "minimax-summed-over-the-batch", "objectives/adversarial.generator_loss",
+        "return -softplus(fake_logits)", "return -softplus(fake_logits).sum().expand(len(fake_logits))",
+        "The generator's loss is a sum over the batch and the discriminator's a mean: one player takes steps as many "
+        "times larger as there are images.",
+    ),
+    _mutant(
+        "square-of-the-mean", "objectives/adversarial.generator_loss",
+        "return 0.5 * (fake_logits - 1).square()",
+        "return (0.5 * (fake_logits.mean() - 1).square()).expand(len(fake_logits))",
+        "The mean logit is drawn to 1, in place of each: images far above 1 make up for those far below.",
+    ),
+    _mutant(
+        "score-of-the-batch", "objectives/adversarial.generator_loss",
+        _SCORE, _SCORE.replace("-fake_logits", "-fake_logits.sum().expand(len(fake_logits))"),
+        "The generator is given the sum of the scores: its steps grow with the batch.",
+    ),
+)  # fmt: skip
+
 PENALTIES = (
     _mutant(
         "alpha-from-a-normal", "objectives/adversarial.gradient_penalty",
@@ -323,6 +410,16 @@ RECIPE = (
         "Only the real images are noisy, and noise is then what tells them apart.",
     ),
     _mutant(
+        "noise-for-the-generated-images-alone", "recipes/adversarial.alternating_step",
+        "real = instance_noise(batch.x, std, generator=random)", "real = batch.x",
+        "Only the generated images are noisy: the discriminator looks for noise, and the generator learns to smooth.",
+    ),
+    _mutant(
+        "never-averaged", "recipes/adversarial.alternating_step",
+        "ema.update(model)", "ema.update(ema.module)",
+        "The average is updated with itself: what is kept of the training is its first weights.",
+    ),
+    _mutant(
         "never-clipped", "recipes/adversarial.alternating_step",
         "if objective.bound:", "if not objective.bound:",
         "The weights are never clipped where a bound was given, so that the critic's slope has none.",
@@ -360,4 +457,4 @@ EVALUATION = (
     ),
 )  # fmt: skip
 
-MUTANTS = LOSSES + PENALTIES + RECIPE + EVALUATION
+MUTANTS = LOSSES + CUT_OR_REDUCED + PENALTIES + RECIPE + EVALUATION

@@ -249,8 +249,24 @@ DIRECTIONS = (
     ),
     _mutant(
         "fit-judged-where-it-was-fitted", "evaluation/directions._fit",
-        "(inputs[n:] @ slopes)[:, 0] - p[n:]", "(inputs[n:] @ slopes)[:, 0] * 0",
-        "No error is left to be measured: every direction is said to explain all that is read.",
+        "(inputs[n:] @ slopes)[:, 0] - p[n:]", "(inputs[:n] @ slopes)[:, 0] - p[:n]",
+        "The errors are those on the images that the line was fitted to: with few of them it explains much of what is "
+        "pure chance.",
+    ),
+    _mutant(
+        "shares-of-the-other-values", "evaluation/directions._is_among",
+        "return torch.isin(labels,", "return ~torch.isin(labels,",
+        "The images counted are those that do not show it.",
+    ),
+    _mutant(
+        "first-of-several-counted", "evaluation/directions._is_among",
+        "return torch.isin(labels, torch.tensor(list(values)))", "return labels == values[0]",
+        "The direction is fitted to several values and judged by the first of them alone.",
+    ),
+    _mutant(
+        "share-of-nothing-is-none", "evaluation/directions._share",
+        "return hits.double().mean().item()", "return hits.double().mean().nan_to_num().item()",
+        "Where nobody shows it, nobody can lose it. The share is given as 0, a failure, in place of unknown.",
     ),
     _mutant(
         "direction-fitted-without-its-intercept", "evaluation/directions._fit",

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -276,6 +277,54 @@ def test_the_step_depends_on_its_number_alone(fabric):
         found.append((step((5, batches(recipe).at(5)))["loss"], weights(model)))
     assert torch.equal(found[0][0], found[1][0])
     assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1], strict=True))
+
+
+def test_a_penalty_is_taken_in_full_precision_where_the_rest_is_in_half():
+    """R1 of the first step in bfloat16 is that in float32; fabric refuses a gradient through its own wrapping."""
+    from lightning_fabric import Fabric
+
+    found = {}
+    for precision in ("32-true", "bf16-mixed"):
+        for setting, weight in (
+            ("r1", 1e5),
+            ("r2", 1e5),
+            ("gradient", 10.0),
+        ):  # so that it is not lost in the sum
+            recipe = recipe_of("none", penalty=setting, weight=weight)
+            model, _, _, step = set_up(recipe, 6, Fabric(accelerator="cpu", devices=1, precision=precision))
+            start = weights(model.discriminator)
+            terms = step((0, batches(recipe).at(0)))
+            assert not same(model.discriminator, start) and all(
+                v.dtype == torch.float32 for v in terms.values()
+            )
+            found.setdefault(setting, []).append((terms["loss"] - terms["discriminator"]).item())
+    for setting, (full, half) in found.items():
+        assert full > 0 and half == pytest.approx(full, rel=1e-4 if setting == "r1" else 0.02), setting
+
+
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_a_gradient_that_is_not_finite_is_told_in_the_step_that_took_it(fabric, player):
+    """Else a checkpoint could be written with broken weights: no loss shows them before the next step."""
+    recipe = recipe_of("none")
+    model, _, _, step = set_up(recipe, 4, fabric)
+    terms = step((0, batches(recipe).at(0)))
+    assert terms["gradient_norm"] > 0 and terms["gradient_norm"].isfinite()
+    next(getattr(model, player).parameters()).register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(training.NonFiniteLoss, match="gradient_norm"):
+        training.run(step, [(1, batches(recipe).at(1))], 2, first_step=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("norm", "objective", "message"),
+    [
+        ("batch", {"penalty": "r1", "weight": 1.0}, "penalty is 'r1', .* BatchNorm mixes images"),
+        ("batch", {"penalty": "gradient", "weight": 1.0}, "penalty is 'gradient'"),
+        ("spectral", {"bound": 0.1}, "bound is 0.1 and normalise_critic 'spectral': clip or normalise"),
+    ],
+)
+def test_a_discriminator_that_the_objective_does_not_fit_is_refused(fabric, norm, objective, message):
+    with pytest.raises(ValueError, match=message):
+        set_up(recipe_of(norm, **objective), 4, fabric)
 
 
 def test_the_rates_of_the_two_optimisers():

@@ -172,6 +172,7 @@ def test_a_generator_may_leave_the_range():
         ({"asked": {"x": (2, [1])}}, "'x' asks for attribute 2, expected 0 to 1"),
         ({"asked": {"x": (-1, [1])}}, "'x' asks for attribute -1"),
         ({"asked": {"x": (0, [])}}, r"'x' asks for values \[\], expected some of 0 to 1"),
+        ({"asked": {"x": (0, [1, 1])}}, r"'x' asks for values \[1, 1\], expected some of 0 to 1, each once"),
         ({"asked": {"x": (0, [0, 1])}}, r"asks for values \[0, 1\]"),
         ({"asked": {"x": (0, [2])}}, r"asks for values \[2\]"),
         ({"reader": Reader((W, V), (1e6, 0.0))}, "'tall' is read the same, 0, off every image"),

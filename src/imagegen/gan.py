@@ -24,8 +24,9 @@ class GANConfig:
     image_shape: (C, H, W); a "mlp" also takes points, (D,). latent_dim: length of z ~ N(0, I). width, critic_width:
     channels of the generator's and the discriminator's finest grid, doubled at each coarser one, up to `max_width`;
     for a "mlp" the units of a hidden layer. depth: hidden layers of a "mlp".
-    normalise: what stands between the generator's layers, "none" or "batch". normalise_critic: "none", "batch", or
-    "spectral", which divides each of the discriminator's weights by its largest singular value.
+    normalise: what stands between the generator's layers, "none" or "batch"; a "mlp" takes no BatchNorm, whatever it
+    says. normalise_critic: "none", "batch", or "spectral", which divides each of the discriminator's weights, a kernel
+    as a matrix (C', C k k), by its largest singular value (Miyato et al. 2018, arXiv:1802.05957).
     Images whose side is no power of two are worked on in the next larger square: padded with -1, never resized.
     Raises: ValueError: a network that cannot be built; the message names the value.
     """
@@ -58,6 +59,8 @@ class GANConfig:
         if len(shape) not in (1, 3) or min(shape) < 1:
             raise ValueError(f"image_shape is {shape}, expected (C, H, W) or (D,), each at least 1")
         if self.network == "mlp":
+            if self.normalise_critic == "batch":
+                raise ValueError("normalise_critic is 'batch', and a mlp takes no BatchNorm")
             return
         if len(shape) != 3:
             raise ValueError(f"image_shape is {shape}: a {self.network} network needs (C, H, W)")

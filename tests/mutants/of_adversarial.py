@@ -364,6 +364,25 @@ RECIPE = (
         "https://github.com/nikhilsinghmus/image2reverb/issues/37", bug=17,
     ),
     _mutant(
+        "penalty-through-what-fabric-put-around", "recipes/adversarial.AdversarialObjective.critic_terms",
+        "inner = discriminator if bare is None else bare", "inner = discriminator",
+        "The penalty is taken through the wrapped network. In single precision nobody notices; in half precision the "
+        "training stops at its first step.",
+    ),
+    _mutant(
+        "penalty-of-mixed-images", "recipes/adversarial.alternating_step",
+        'if objective.penalty != "none" and kind == "batch":', "if False:",
+        "A penalty is let in beside BatchNorm: the gradient taken for one image's is that of the whole batch.",
+        GULRAJANI,
+    ),
+    _mutant(
+        "norm-of-the-discriminator-alone", "recipes/adversarial.alternating_step",
+        "norm = norm.maximum(update(generator_net, generator_adam, loss, recipe.lr, index))",
+        "update(generator_net, generator_adam, loss, recipe.lr, index)",
+        "Only the discriminator's gradients are watched. The generator's weights turn to NaN, and a checkpoint written "
+        "in that step keeps them.",
+    ),
+    _mutant(
         "one-rate-for-both", "recipes/adversarial.optimisers",
         "rates = recipe.lr, recipe.lr * recipe.objective.critic_lr", "rates = recipe.lr, recipe.lr",
         "The discriminator's own rate is not used.",

@@ -52,9 +52,10 @@ def attribute_directions(gan: nn.Module, classifier: nn.Module, asked: Mapping[s
     for name, (attribute, values) in asked.items():
         if not 0 <= attribute < len(sizes):
             raise ValueError(f"{name!r} asks for attribute {attribute}, expected 0 to {len(sizes) - 1}")
-        if not values or not set(values) < set(range(sizes[attribute])):
+        few = len(set(values)) == len(values) and set(values) < set(range(sizes[attribute]))
+        if not values or not few:
             raise ValueError(
-                f"{name!r} asks for values {list(values)}, expected some of 0 to {sizes[attribute] - 1}"
+                f"{name!r} asks for values {list(values)}, expected some of 0 to {sizes[attribute] - 1}, each once"
             )
     z = gan.draw(n + n_test, generator=generator)
     probabilities, labels = _read(gan, classifier, z)
@@ -83,9 +84,8 @@ def _read(gan: nn.Module, classifier: nn.Module, z: Tensor) -> tuple[list[Tensor
     """Return the probabilities (B, K) of each attribute, in float64, and the labels (B, A) of images drawn from z."""
     rows = []
     for part in z.split(BATCH):
-        logits = classifier(
-            gan.generator(part).clamp(-1, 1)
-        )  # without a tanh a generator may leave the range
+        # Without a tanh a generator may leave the range.
+        logits = classifier(gan.generator(part).clamp(-1, 1))
         rows.append([torch.softmax(row.double(), dim=1).cpu() for row in logits])
     probabilities = [torch.cat(column) for column in zip(*rows, strict=True)]
     return probabilities, torch.stack([column.argmax(1) for column in probabilities], dim=1)

@@ -91,7 +91,8 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
 
     The point is a x + (1 - a) G(z), with one a ~ U(0, 1) an image: alpha never leaves the segment, and all pixels of
     an image share it. Weigh it with lambda (10 in the paper).
-    Args: real, fake: (B, ...), the same shape; their graphs are cut.
+    Args: critic: (B, ...) -> (B,), must not mix images (no BatchNorm). real, fake: (B, ...), the same shape; their
+        graphs are cut. norm: the length that the gradient is held to. generator: of alpha.
     Returns: (B,), with a graph to the critic's parameters.
     Raises: ValueError: the shapes differ.
     Source: Gulrajani et al. 2017, arXiv:1704.00028, equation 3 and algorithm 1.
@@ -110,7 +111,7 @@ def instance_noise(x: Tensor, std: float, *, generator: torch.Generator | None =
     """Return x + std * eps with eps ~ N(0, I): noise for both players' images, so that their supports meet.
 
     Raises: ValueError: std is below 0.
-    Source: Soenderby et al. 2017, arXiv:1610.04490, section 3.3; Arjovsky and Bottou 2017, arXiv:1701.04862.
+    Source: Soenderby et al. 2017, arXiv:1610.04490; Arjovsky and Bottou 2017, arXiv:1701.04862.
     """
     if not std >= 0:
         raise ValueError(f"std is {std}, expected at least 0")

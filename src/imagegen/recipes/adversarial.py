@@ -31,8 +31,11 @@ class AdversarialObjective(Objective):
     penalty: "r1" or "r2", weighed with weight / 2, or "gradient" (to norm 1), with weight. penalty_every: the penalty
     is added on every k-th step, k times as large. critic_steps: the generator moves on every k-th step. critic_lr: the
     discriminator's learning rate as a multiple of the recipe's. noise: standard deviation of the instance noise at the
-    first step; it falls to 0 half-way through. bound: weights of the critic are clipped to it; 0 clips none.
+    first step, in the unit of the images; it falls to 0 half-way through. bound: weights of the critic are clipped to
+    it; 0 clips none.
     Raises: ValueError: a name or number that no training can use.
+    Source: Heusel et al. 2017, arXiv:1706.08500 (two rates); Karras et al. 2020, arXiv:1912.04958 (lazy
+        regularisation).
     """
 
     loss: str = "non-saturating"
@@ -68,13 +71,17 @@ class AdversarialObjective(Objective):
         return self.noise * max(0.0, 1 - 2 * step / n_steps)
 
     def critic_terms(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, *,
-                     step: int = 0, generator: torch.Generator | None = None) -> dict[str, Tensor]:  # fmt: skip
+                     step: int = 0, bare: Callable[[Tensor], Tensor] | None = None,
+                     generator: torch.Generator | None = None) -> dict[str, Tensor]:  # fmt: skip
         """Return the discriminator's terms, each (B,): loss is what it minimises, discriminator + penalty.
 
         real, fake: (B, ...); no gradient flows into them. The value of "generator" is the other player's loss on these
-        images, to be looked at; it has no graph.
+        images, to be looked at; it has no graph. bare: the same discriminator without what fabric has put around it,
+        by which the penalty is taken: fabric lets no gradient but its own backward's through, and half precision
+        would be too coarse for a gradient's gradient.
         """
         fake = fake.detach()
+        inner = discriminator if bare is None else bare
         real_logits, fake_logits = discriminator(real), discriminator(fake)
         terms = {
             "discriminator": discriminator_loss(real_logits, fake_logits, loss=self.loss),
@@ -85,10 +92,10 @@ class AdversarialObjective(Objective):
         if self.penalty == "none" or step % self.penalty_every:
             return {"loss": terms["discriminator"]} | terms
         if self.penalty == "gradient":
-            penalty = self.weight * gradient_penalty(discriminator, real, fake, generator=generator)
+            penalty = self.weight * gradient_penalty(inner, real, fake, generator=generator)
         else:
             at = real if self.penalty == "r1" else fake
-            penalty = 0.5 * self.weight * zero_centred_penalty(discriminator, at)
+            penalty = 0.5 * self.weight * zero_centred_penalty(inner, at)
         return {"loss": terms["discriminator"] + self.penalty_every * penalty} | terms
 
     def generator_terms(self, discriminator: Callable[[Tensor], Tensor], fake: Tensor) -> dict[str, Tensor]:
@@ -97,7 +104,7 @@ class AdversarialObjective(Objective):
 
 
 def optimisers(recipe: Any, model: GAN) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Return Adam for the generator and for the discriminator."""
+    """Return AdamW for the generator and for the discriminator; without a weight decay it is Adam."""
     rates = recipe.lr, recipe.lr * recipe.objective.critic_lr
     options = {"betas": recipe.betas, "weight_decay": recipe.weight_decay, "fused": True}
     players = model.generator, model.discriminator
@@ -110,11 +117,21 @@ def alternating_step(recipe: Any, n_steps: int, model: GAN, players: tuple[nn.Mo
                      fabric: Any) -> Callable[[tuple[int, Batch]], dict[str, Tensor]]:  # fmt: skip
     """Return a GAN's step: (index, batch) -> scalar terms, after an update of the discriminator, then of the generator.
 
+    Among the terms is gradient_norm, the larger of both players' norms before they are clipped: where a loss or a
+    gradient is not finite, it is not.
     Args: model: the bare networks, of which `ema` is the average. players: generator and discriminator as fabric has
         set them up. Gradients are averaged over the processes where a player's own loss is taken through its set-up
         form; the generator's loss goes through the bare discriminator, whose weights stand still.
+    Raises: ValueError: a penalty on a discriminator with BatchNorm, or clipping one that is normalised spectrally.
+    Source: Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1.
     """
-    objective = recipe.objective
+    objective, kind = recipe.objective, recipe.model.normalise_critic
+    if objective.penalty != "none" and kind == "batch":
+        raise ValueError(
+            f"penalty is {objective.penalty!r}, on the gradient of each image, and BatchNorm mixes images"
+        )
+    if objective.bound and kind == "spectral":
+        raise ValueError(f"bound is {objective.bound} and normalise_critic {kind!r}: clip or normalise")
     (generator_net, critic), (generator_adam, critic_adam) = players, optimisers
     random = torch.Generator(fabric.device)
     for part in critic.modules():
@@ -123,15 +140,22 @@ def alternating_step(recipe: Any, n_steps: int, model: GAN, players: tuple[nn.Mo
             # statistics that BatchNorm's backward of the first still needs (pytorch/pytorch issue 175024).
             part.broadcast_buffers = False
 
-    def update(player: nn.Module, adam: torch.optim.Optimizer, loss: Tensor, peak: float, index: int) -> None:
+    def judged(x: Tensor) -> Tensor:
+        with fabric.autocast():
+            return model.discriminator(x).float()
+
+    def update(
+        player: nn.Module, adam: torch.optim.Optimizer, loss: Tensor, peak: float, index: int
+    ) -> Tensor:
         adam.zero_grad(set_to_none=True)
         fabric.backward(loss)
-        fabric.clip_gradients(player, adam, max_norm=recipe.clip, error_if_nonfinite=False)
+        norm = fabric.clip_gradients(player, adam, max_norm=recipe.clip, error_if_nonfinite=False)
         for group in adam.param_groups:
             group["lr"] = learning_rate(
                 index, n_steps, peak=peak, warmup=recipe.lr_warmup, final=recipe.lr_final
             )
         adam.step()
+        return norm
 
     def step(numbered: tuple[int, Batch]) -> dict[str, Tensor]:
         index, batch = numbered
@@ -140,21 +164,22 @@ def alternating_step(recipe: Any, n_steps: int, model: GAN, players: tuple[nn.Mo
         moves = (index + 1) % objective.critic_steps == 0  # the generator, on this step
         z = model.draw(len(batch.x), generator=random)
         with torch.set_grad_enabled(moves):
-            fake = generator_net(z) if moves else model.generator(z)
+            fake = generator_net(z)
         shown = instance_noise(fake, std, generator=random)
         real = instance_noise(batch.x, std, generator=random)
-        terms = objective.critic_terms(critic, real, shown, step=index, generator=random)
+        terms = objective.critic_terms(
+            critic, real, shown, step=index, bare=model.discriminator, generator=random
+        )
         means = {name: value.mean() for name, value in terms.items()}
-        update(critic, critic_adam, means["loss"], recipe.lr * objective.critic_lr, index)
+        norm = update(critic, critic_adam, means["loss"], recipe.lr * objective.critic_lr, index)
         if objective.bound:
             clip_weights(model.discriminator, objective.bound)
         if moves:
             model.discriminator.requires_grad_(False)
-            with fabric.autocast():
-                loss = objective.generator_terms(model.discriminator, shown)["loss"].mean()
-            update(generator_net, generator_adam, loss, recipe.lr, index)
+            loss = objective.generator_terms(judged, shown)["loss"].mean()
+            norm = norm.maximum(update(generator_net, generator_adam, loss, recipe.lr, index))
             model.discriminator.requires_grad_(True)
         ema.update(model)
-        return {name: value.detach() for name, value in means.items()}
+        return {name: value.detach() for name, value in means.items()} | {"gradient_norm": norm}
 
     return step

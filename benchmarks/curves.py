@@ -203,14 +203,22 @@ def summary(histories: dict[str, list[History]], setting: Setting) -> tuple[dict
                 f"{VARIANTS[name].words}; {words}; last quarter of {setting.n_steps} steps, over the seeds"
             )
             entries[f"{name}_{term}"] = over_seeds(values, unit, setting.n, detail)
+    return entries, claimed(ends)
+
+
+def claimed(ends: dict[str, dict[str, list[float]]]) -> list[Claim]:
+    """Return what holds for the worst of the seeds: `ends` has a value a seed of each term of each training.
+
+    A D that is too strong is judged by its guesses: its rate is so high that its loss may leap once and be back at 0.
+    """
     collapsed = ends["collapsed"]
-    claims = [
+    return [
         Claim("healthy: what the samples' spread lacks of the data's, worst seed",
               max(1 - value for value in ends["healthy"]["spread"]), 0.4),
-        Claim("D too strong: its loss, worst seed", max(ends["strong"]["discriminator"]), 0.05),
+        Claim("D too strong: share of its guesses that are wrong, worst seed",
+              max(1 - value for value in ends["strong"]["right"]), 0.05),
         Claim("D too weak: G's loss, worst seed", max(ends["weak"]["generator"]), 0.2),
         Claim("collapsed: the samples' spread over the data's, worst seed", max(collapsed["spread"]), 0.1),
         Claim("collapsed: how far D's loss is from 2 log 2 all the same, worst seed",
               max(abs(value - BLIND) for value in collapsed["discriminator"]), 0.15),
     ]  # fmt: skip
-    return entries, claims

@@ -507,6 +507,19 @@ def test_the_variants_differ_in_what_their_names_say():
     assert healthy.generator_steps == 1 and curves.VARIANTS["collapsed"].generator_steps == 5
 
 
+def test_the_claims_on_the_curves_are_those_of_the_worst_seed():
+    ends = {
+        "healthy": {"spread": [0.9, 0.5]},
+        "strong": {"right": [1.0, 0.9]},
+        "weak": {"generator": [0.1, 0.3]},
+        "collapsed": {"spread": [0.01, 0.2], "discriminator": [curves.BLIND - 0.2, curves.BLIND + 0.1]},
+    }
+    assert [claim.value for claim in curves.claimed(ends)] == pytest.approx([0.5, 0.1, 0.3, 0.2, 0.2])
+    assert not any(claim.met for claim in curves.claimed(ends))
+    ends = {name: {term: values[:1] for term, values in terms.items()} for name, terms in ends.items()}
+    assert [claim.met for claim in curves.claimed(ends)] == [True, True, True, True, False]
+
+
 # ---- what holds a discriminator back ---------------------------------------------------------------------------
 
 

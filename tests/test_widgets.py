@@ -195,9 +195,11 @@ def test_the_bundle_serves_a_kernel_a_page_and_a_printout(kind):
     assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == widget.model_id
     page = re.fullmatch(
         rf'<{kind} src="({kind}-[0-9a-f]{{10}})">'
-        rf'<img alt="([^"]+)" src="data:image/png;base64,([^"]+)"></{kind}>',
+        rf'<img alt="([^"]+)" src="data:image/png;base64,([^"]+)">'
+        rf'<small aria-hidden="true" style="display: block">([^<]+)</small></{kind}>',
         data["text/html"],
     )
+    assert page[4] == page[2]  # in words for those who see the picture, too; heard once
     assert page[1] == widget.file_name
     assert len(page[2]) > 60 and SPOKEN[kind] in page[2]
     picture = Image.open(io.BytesIO(base64.b64decode(page[3])))
@@ -521,7 +523,7 @@ def test_only_the_generator_is_kept():
 def test_the_recording_reaches_the_page_as_it_is(tmp_path):
     given = record() | {"remark": "of no use to the page"}
     widget = make_ring(given)
-    kept = {"kind": "ring-explorer", "shape": [], "files": {}, "total": 8}
+    kept = {"kind": "ring-explorer", "shape": [], "files": {}, "total": 8, "start": {"run": 0, "frame": 2}}
     assert {k: v for k, v in widget.meta.items() if k != "runs"} == kept | {
         k: given[k] for k in ("extent", "side", "n", "real")
     }
@@ -533,6 +535,13 @@ def test_the_recording_reaches_the_page_as_it_is(tmp_path):
     assert make_ring(path).file_name == widget.file_name != make_ring(record(label="other")).file_name
     written = widget.write_site_files(tmp_path / "site")
     assert [p.name for p in written] == [f"{widget.file_name}.json"]  # and no network
+
+
+def test_it_starts_where_the_first_training_is_nearest_to_its_goal():
+    """With the most modes; among those, with the largest share of high quality."""
+    for modes, quality, frame in (([1, 8, 3], [0.9, 0.1, 0.5], 1), ([2, 8, 8], [0.9, 0.6, 0.5], 1)):
+        meta = make_ring(record(modes=modes, high_quality=quality)).meta
+        assert meta["start"] == {"run": 0, "frame": frame}
 
 
 def test_the_packages_own_recording_is_shown_where_none_is_given(tmp_path, monkeypatch):

@@ -23,18 +23,6 @@ const STYLE = `
 .live.images { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr) minmax(0, 1.15fr); }
 .live.attributes { grid-template-columns: 258px minmax(0, 1fr); }
 .live.codes, .live.prior { grid-template-columns: minmax(0, 1fr) minmax(0, 1.1fr); }
-.live.generator { grid-template-columns: 258px minmax(0, 1fr); } .live.ring { grid-template-columns: minmax(0, 1.15fr) minmax(0, 1fr); }
-.generator .slider label { white-space: normal; overflow-wrap: anywhere; line-height: 1.2; }
-.walk { display: grid; grid-template-columns: auto minmax(0, 1fr) auto; align-items: center; gap: .5rem 1rem; }
-.end { display: grid; grid-template-columns: 52px auto; align-items: center; gap: .3rem .5rem; } .end .plate { width: 52px; }
-.end .bar { gap: .3rem; } .end input { width: 5.2rem; } .walk .slider.wider { grid-template-columns: auto minmax(0, 1fr) 3.4rem; }
-.plane canvas { image-rendering: auto; } .plane { background: #f7f7f7; }
-.key { display: grid; grid-template-columns: 22px minmax(0, 1fr); align-items: center; gap: .15rem .5rem; font-size: .85rem; }
-.key canvas { width: 22px; height: 22px; border-radius: 4px; }
-.scale { height: 12px; border-radius: 4px; grid-column: 1 / -1; border: 1px solid var(--line); }
-.ends { grid-column: 1 / -1; display: flex; justify-content: space-between; gap: .5rem; font-size: .8rem; } .ends span:last-child { text-align: right; }
-.times { display: grid; grid-template-columns: 4.4rem minmax(0, 1fr); align-items: center; gap: .6rem; }
-.ring .slider.wider { grid-template-columns: auto minmax(0, 1fr) 3rem; } .ring .menus { grid-template-columns: minmax(0, 1fr); }
 .wide { grid-column: 1 / -1; }
 .plate { position: relative; width: 100%; aspect-ratio: 1; border-radius: 8px; background: #000; overflow: hidden;
   border: 1px solid var(--line); }
@@ -105,6 +93,32 @@ p { margin: 0; } .note { font-size: .85rem; min-height: 1.4em; } .note.error { f
 .note.error::before { content: "\\26A0  "; }
 .fallback { display: none; }
 ::slotted(img) { max-width: 100%; image-rendering: pixelated; }
+/* generator explorer */
+.live.generator { grid-template-columns: 258px minmax(0, 1fr); }
+.generator .slider label { white-space: normal; overflow-wrap: anywhere; line-height: 1.2; }
+.walk { display: grid; grid-template-columns: 56px minmax(0, 1fr) 56px; align-items: center; gap: .4rem .8rem; }
+.walk .slider.wider { grid-template-columns: auto minmax(0, 1fr) 3.4rem; }
+.seeds { grid-column: 1 / -1; display: flex; justify-content: space-between; gap: .4rem .8rem; }
+.seed { display: flex; flex-wrap: wrap; align-items: center; gap: .3rem; } .seed input { width: 5.4rem; }
+/* ring explorer */
+.live.ring { grid-template-columns: minmax(0, 1.15fr) minmax(0, 1fr); }
+.plane { background: #f7f7f7; } .plane canvas { image-rendering: auto; }
+.ring .menus { grid-template-columns: repeat(2, minmax(0, 1fr)); margin: 0; }
+.times { display: grid; grid-template-columns: 4.4rem minmax(0, 1fr); align-items: center; gap: .6rem; }
+.ring .slider.wider { grid-template-columns: auto minmax(0, 1fr) 3rem; }
+.numbers { display: grid; grid-template-columns: 22px 3.8rem minmax(0, 1fr); align-items: center; gap: .1rem .5rem; }
+.numbers b { font-size: 1.1rem; font-variant-numeric: tabular-nums; }
+.rule { border-top: 2.5px solid; } .rule.quality { border-top: 2.5px dashed var(--accent); }
+.chart { position: relative; height: 84px; border: solid var(--line); border-width: 1px 0; }
+.chart svg { position: absolute; inset: 0; width: 100%; height: 100%; overflow: visible; }
+.chart path { fill: none; stroke: currentColor; stroke-width: 2.5; vector-effect: non-scaling-stroke; }
+.chart span { position: absolute; left: 0; top: 0; font-size: .75rem; line-height: 1.3; } .chart .foot { top: auto; bottom: 1px; }
+.chart .quality { stroke: var(--accent); stroke-dasharray: 6 4; } .chart .now { stroke-width: 1.5; opacity: .6; }
+.key { display: grid; grid-template-columns: 22px minmax(0, 1fr); align-items: center; gap: .15rem .5rem; font-size: .85rem; }
+.key canvas { width: 22px; height: 22px; border-radius: 4px; } .key .wide { margin-top: .2rem; }
+.scale { height: 12px; border-radius: 4px; border: 1px solid var(--line); }
+.ends { display: flex; justify-content: space-between; gap: .5rem; font-size: .8rem; }
+/* on a phone, or in a narrow column */
 @container (max-width: 559px) {
   .live { gap: .8rem .8rem; }
   .live.map { grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); }
@@ -112,7 +126,10 @@ p { margin: 0; } .note { font-size: .85rem; min-height: 1.4em; } .note.error { f
   .live.map .side { display: contents; }
   .live.images { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); } .live.images .side { grid-column: 1 / -1; }
   .live.attributes, .live.codes, .live.prior, .live.generator, .live.ring { grid-template-columns: minmax(0, 1fr); }
-  .walk { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); } .walk .slider { grid-column: 1 / -1; grid-row: 2; } .palette { max-height: 15rem; } .told { min-height: 2.8em; }
+  .palette { max-height: 15rem; } .told { min-height: 2.8em; }
+  .portrait { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); align-items: start; }
+  .walk .slider.wider { grid-template-columns: 1fr auto; } .walk .track { grid-column: 1 / -1; grid-row: 2; }
+  .seed label { flex-basis: 100%; }
   .strip { grid-template-columns: repeat(8, minmax(0, 1fr)); gap: 4px; }
   .images .bar button { padding: .2rem .45rem; }
 }
@@ -133,12 +150,16 @@ function h(tag, attributes = {}, ...children) {
   return node;
 }
 
-let count = 0; // label and input are tied by ids, and a page may hold several explorers
+let count = 0;
+const newId = () => `explorer-${++count}`; // label and input are tied by ids, and a page may hold several explorers
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const signed = value => (value < 0 ? '\u2212' : '+') + Math.abs(value).toFixed(2);
 const bytes = base64 => Uint8Array.from(atob(base64), c => c.charCodeAt(0));
-const pixelsOf = levels => Float32Array.from(levels, v => v / 255);
+const pixelsOf = base64 => Float32Array.from(bytes(base64), v => v / 255);
+const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
+const percent = (p, digits = 0) => (100 * p).toFixed(digits) + '\u00a0%';
+const modified = event => event.ctrlKey || event.metaKey || event.altKey; // a shortcut of the browser's own
 
 // ------------------------------------------------------------------------------------------------- shared pieces
 /** Returns stamp(pixels, left, top): draw C, H, W values in [0, 1] on a canvas that is there, one value a cell. */
@@ -189,7 +210,7 @@ function latestWins(work, failed, busy) {
 
 /** A labelled native slider for one latent dimension. `mark` shows where the encoder put it. */
 function latentSlider(dimension, limit, hint, moved) {
-  const id = `explorer-${++count}`;
+  const id = newId();
   const input = h('input', { type: 'range', id, min: -limit, max: limit, step: 0.05, value: 0 });
   const value = h('output', { for: id }), track = h('div', { class: 'track' }, input);
   input.addEventListener('input', event => moved(Number(input.value), event));
@@ -208,24 +229,74 @@ function latentSlider(dimension, limit, hint, moved) {
   };
 }
 
-/** A button that is on or off; apply(on) is called at once, and with `then()` at each press. */
-function toggle(label, on, apply, then = () => {}) {
-  const button = h('button', { type: 'button' }, label);
-  const set = value => { on = value; button.setAttribute('aria-pressed', on); apply(on); };
-  button.addEventListener('click', () => { set(!on); then(); });
-  set(on);
-  return button;
+/** A button; `attributes` as in `h`. */
+function button(label, pressed, attributes = {}) {
+  return h('button', { type: 'button', onclick: pressed, ...attributes }, label);
 }
 
-/** A labelled native slider; `text` is what it says of a value. Returns its row and its value. */
+/** A button that is on or off; apply(on) is called at once, and with `then()` at each press. */
+function toggle(label, on, apply, then = () => {}) {
+  const node = button(label, () => { set(!on); then(); });
+  const set = value => { on = value; node.setAttribute('aria-pressed', on); apply(on); };
+  set(on);
+  return node;
+}
+
+/** A labelled native slider; `text` is what it says of a value. */
 function slider(label, { value, ...range }, text, moved) {
-  const id = `explorer-${++count}`, output = h('output', { for: id });
-  const input = h('input', { type: 'range', id, ...range });
-  const show = () => { output.textContent = text(Number(input.value)); input.setAttribute('aria-valuetext', output.textContent); };
-  input.value = value;
-  input.addEventListener('input', event => { show(); moved(Number(input.value), event); });
-  show();
-  return { row: h('div', { class: 'slider wider' }, h('label', { for: id }, label), h('div', { class: 'track' }, input), output), value: () => Number(input.value), set: v => { input.value = v; show(); } };
+  const id = newId(), input = h('input', { type: 'range', id, ...range }), output = h('output', { for: id });
+  const now = () => Number(input.value);
+  const show = () => { output.textContent = text(now()); input.setAttribute('aria-valuetext', output.textContent); };
+  input.addEventListener('input', event => { show(); moved(now(), event); });
+  const set = v => { input.value = v; show(); };
+  set(value);
+  return {
+    row: h('div', { class: 'slider wider' }, h('label', { for: id }, label), h('div', { class: 'track' }, input), output),
+    value: now, set, limit: max => { input.max = max; },
+  };
+}
+
+/** A labelled field for a whole number in a range; changed(value, event). */
+function numberField(label, { min, max, value }, changed = () => {}) {
+  const id = newId(), input = h('input', { type: 'number', id, min, max, step: 1, value });
+  const now = () => clamp(Math.round(Number(input.value)) || min, min, max);
+  const set = v => { input.value = v; };
+  input.addEventListener('change', event => { set(now()); changed(now(), event); });
+  return { label: h('label', { for: id }, label), input, value: now, set };
+}
+
+/** A labelled menu; `fill` takes its options, [value, text]. */
+function menu(label, chosen) {
+  const id = newId(), select = h('select', { id, onchange: event => chosen(select.value, event) });
+  return {
+    row: h('div', { class: 'menu' }, h('label', { for: id }, label), select),
+    fill: options => select.replaceChildren(...options.map(([value, text]) => h('option', { value }, text))),
+    set: value => { select.value = value; },
+  };
+}
+
+/** What goes on by itself. play(kind, step, wait) calls step() until it says no, with wait() milliseconds between; its
+ *  promise says whether that was the end, or it was stopped. changed() is called when it starts and when it ends. */
+function player(element, changed) {
+  let turn = 0, playing = '';
+  function set(kind) {
+    playing = kind;
+    element.toggleAttribute('playing', Boolean(kind));
+    changed();
+  }
+  function stop() {
+    turn++;
+    if (playing) set('');
+  }
+  async function play(kind, step, wait) {
+    const mine = ++turn;
+    set(kind);
+    while (turn === mine && element.isConnected && (await step())) if (turn === mine) await pause(wait());
+    if (turn !== mine) return false;
+    stop();
+    return true;
+  }
+  return { play, stop, now: () => playing };
 }
 
 /** Pictures to choose from, {alt, pixels}: one stop of the Tab key, arrows within, as in a group of radio buttons.
@@ -234,13 +305,13 @@ function pictureStrip(label, pictures, shape, pick) {
   const strip = h('div', { class: 'strip wide', role: 'radiogroup', 'aria-label': label });
   const choices = pictures.map(({ alt, pixels }, i) => {
     const canvas = h('canvas', { 'aria-hidden': 'true' });
-    painter(canvas, shape)(pixelsOf(bytes(pixels)));
-    return h('button', { type: 'button', role: 'radio', 'aria-label': alt, title: alt, onclick: event => choose(i, event) }, canvas);
+    painter(canvas, shape)(pixelsOf(pixels));
+    return button(canvas, event => choose(i, event), { role: 'radio', 'aria-label': alt, title: alt });
   });
   strip.append(...choices);
   strip.addEventListener('keydown', event => {
     const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key], n = choices.length;
-    if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!step || modified(event)) return;
     event.preventDefault();
     const next = (choices.findIndex(c => c.tabIndex === 0) + step + n) % n;
     choices[next].focus();
@@ -263,16 +334,15 @@ function pictureStrip(label, pictures, shape, pick) {
 const WITHHELD = -1;
 /** A menu for each attribute {name, values}, with “any” for a withheld one. */
 function attributeMenus(attributes, chosen) {
-  const selects = attributes.map(({ name, values }, a) => {
-    const id = `explorer-${++count}`;
-    const select = h('select', { id }, h('option', { value: WITHHELD }, 'any'), ...values.map((value, k) => h('option', { value: k }, value)));
-    select.addEventListener('change', event => chosen(a, Number(select.value), event));
-    return { select, row: h('div', { class: 'menu' }, h('label', { for: id }, name), select) };
+  const menus = attributes.map(({ name, values }, a) => {
+    const item = menu(name, (value, event) => chosen(a, Number(value), event));
+    item.fill([[WITHHELD, 'any'], ...values.map((value, k) => [k, value])]);
+    return item;
   });
   return {
-    menus: h('div', { class: 'menus' }, ...selects.map(s => s.row)),
-    show: labels => selects.forEach(({ select, row }, a) => {
-      select.value = labels[a];
+    menus: h('div', { class: 'menus' }, ...menus.map(m => m.row)),
+    show: labels => menus.forEach(({ row, set }, a) => {
+      set(labels[a]);
       row.classList.toggle('withheld', labels[a] === WITHHELD);
     }),
   };
@@ -321,7 +391,7 @@ function cellCursor(node, { rows, columns, total = rows * columns, drag = false,
     });
   }
   node.addEventListener('keydown', event => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (modified(event)) return;
     const move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
     if (move) go(at.row + move[0], at.column + move[1], drag && event.shiftKey);
     else if (event.key === 'Home' || event.key === 'End') put(event.key === 'Home' ? 0 : total - 1);
@@ -332,17 +402,18 @@ function cellCursor(node, { rows, columns, total = rows * columns, drag = false,
   return { place, put, region };
 }
 
-/** The frame of an explorer: shadow root, status line, keys kept from the host. Returns its parts. */
+/** The frame of an explorer: shadow root, status line, keys kept from the host. `add` puts nodes before the status line;
+ *  `tell` says something to those who cannot see what has changed. */
 function frame(element, kind, note) {
   const root = element.shadowRoot ?? element.attachShadow({ mode: 'open' });
   const status = h('p', { class: 'note wide', role: 'status' }, note);
-  const live = h('div', { class: `live ${kind}` });
+  const spoken = h('p', { class: 'spoken', 'aria-live': 'polite' }), live = h('div', { class: `live ${kind}` }, spoken, status);
   root.replaceChildren(h('style', {}, STYLE), live, h('div', { class: 'fallback' }, h('slot')));
   // A notebook in command mode takes arrows and letters for its own (arrows leave the cell, x cuts it), so the keys
   // that a control handles stop here; JupyterLab listens before us, and this attribute is how it is told.
   element.setAttribute('data-lm-suppress-shortcuts', 'true');
   live.addEventListener('keydown', event => {
-    const typed = /^(select|input)$/.test(event.target.localName) && event.key.length === 1 && !(event.ctrlKey || event.metaKey || event.altKey);
+    const typed = /^(select|input)$/.test(event.target.localName) && event.key.length === 1 && !modified(event);
     if (typed || /^(Arrow|Home|End|Page|Enter| |Backspace|Delete)/.test(event.key)) event.stopPropagation();
   });
   const say = (text, isError = false) => {
@@ -353,7 +424,7 @@ function frame(element, kind, note) {
     element.dispatchEvent(new CustomEvent('imagegen-drawn', { bubbles: true, detail: { t0: event?.timeStamp, t1: performance.now(), ...detail } }));
   const failed = error => say(`Could not draw this image: ${error?.message ?? error}`, true);
   const busy = on => element.toggleAttribute('drawing', on);
-  return { live, status, say, drawn, failed, busy };
+  return { live, add: (...nodes) => spoken.before(...nodes), tell: text => { spoken.textContent = text; }, say, drawn, failed, busy };
 }
 
 function checked(pixels, shape) {
@@ -387,14 +458,9 @@ export function mountLatentMap(element, meta, backend, background) {
   const only = new Set();
   const legend = h('div', { class: 'bar legend wide', role: 'group', 'aria-label': 'Show only these classes' });
   (classes ?? []).forEach((name, k) => {
-    const button = h('button', { type: 'button', 'aria-pressed': 'false' },
-      h('span', { class: 'swatch', style: `background: ${COLOURS[k % COLOURS.length]}` }), name);
-    button.addEventListener('click', () => {
-      only.has(k) ? only.delete(k) : only.add(k);
-      button.setAttribute('aria-pressed', only.has(k));
-      plot();
-    });
-    legend.append(button);
+    const item = toggle(name, false, on => { on ? only.add(k) : only.delete(k); }, plot);
+    item.prepend(h('span', { class: 'swatch', style: `background: ${COLOURS[k % COLOURS.length]}` }));
+    legend.append(item);
   });
   function plot() {
     const context = dots.getContext('2d'), half = dots.width / 2;
@@ -417,12 +483,12 @@ export function mountLatentMap(element, meta, backend, background) {
     pad.style.backgroundImage = on ? `url("${background}")` : '';
     dots.style.opacity = on ? 0.6 : 1; // the images should be seen between the dots
   }));
-  bar.append(h('button', { type: 'button', onclick: event => { z.fill(0); changed(event); } }, 'Centre'));
+  bar.append(button('Centre', event => { z.fill(0); changed(event); }));
 
-  ui.live.append(
+  ui.add(
     h('div', { class: 'atlas' }, pad),
     h('div', { class: 'column side' }, h('div', { class: 'plate' }, out), h('div', { class: 'column' }, ...sliders.map(s => s.row), bar)),
-    ...(classes && points.length ? [legend] : []), ui.status);
+    ...(classes && points.length ? [legend] : []));
   plot();
 
   function show() {
@@ -460,7 +526,7 @@ export function mountLatentMap(element, meta, backend, background) {
   });
   pad.addEventListener('pointermove', event => { if (pad.hasPointerCapture(event.pointerId)) follow(event); });
   pad.addEventListener('keydown', event => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own
+    if (modified(event)) return;
     const step = (limit / 50) * (event.shiftKey ? 5 : 1);
     const move = { ArrowLeft: [0, -step], ArrowRight: [0, step], ArrowDown: [1, -step], ArrowUp: [1, step] }[event.key];
     if (move) z[move[0]] += move[1];
@@ -469,7 +535,7 @@ export function mountLatentMap(element, meta, backend, background) {
     event.preventDefault();
     changed(event);
   });
-  paint(pixelsOf(bytes(meta.start.pixels)));
+  paint(pixelsOf(meta.start.pixels));
   show();
 }
 
@@ -478,7 +544,7 @@ export function mountLatentMap(element, meta, backend, background) {
 export function mountImageExplorer(element, meta, backend) {
   const { shape, limit, dims } = meta, [channels, height, width] = shape, cells = height * width;
   const ui = frame(element, 'images', backend.note('Pick an image or draw one, then move the sliders.'));
-  const pictures = meta.images.map(image => pixelsOf(bytes(image.pixels)));
+  const pictures = meta.images.map(image => pixelsOf(image.pixels));
   const input = pictures[0].slice(); // what is encoded, in [0, 1]
   let z = Float32Array.from(meta.start.z), encoded = z.slice(), logVar = Float32Array.from(meta.start.log_var);
   let stale = false; // the input has changed since it was encoded
@@ -496,11 +562,10 @@ export function mountImageExplorer(element, meta, backend) {
   const easelLabel = shows => `Drawing area, ${width} by ${height} cells, now showing: ${shows}. Arrow keys move the cursor, Shift and arrows draw, Space paints, Delete erases, Home returns to the centre.`;
   const easel = h('div', { class: 'plate easel', tabindex: 0, role: 'application', 'aria-roledescription': 'drawing area', 'aria-label': easelLabel(meta.images[0].alt) }, sheet, cell);
   let erasing = false, column = Math.floor(width / 2), row = Math.floor(height / 2);
-  const sizeId = `explorer-${++count}`;
+  const sizeId = newId();
   const size = h('input', { type: 'range', id: sizeId, min: 1, max: 6, step: 0.5, value: 2.5 });
-  const pen = h('button', { type: 'button', 'aria-pressed': 'true', onclick: () => tool(false) }, 'Draw');
-  const rubber = h('button', { type: 'button', 'aria-pressed': 'false', onclick: () => tool(true) }, 'Erase');
-  const clear = h('button', { type: 'button', onclick: event => { input.fill(0); edited(event); } }, 'Clear');
+  const pen = button('Draw', () => tool(false), { 'aria-pressed': true }), rubber = button('Erase', () => tool(true), { 'aria-pressed': 'false' });
+  const clear = button('Clear', event => { input.fill(0); edited(event); });
   function tool(erase) {
     erasing = erase;
     pen.setAttribute('aria-pressed', !erase);
@@ -554,7 +619,7 @@ export function mountImageExplorer(element, meta, backend) {
   });
   for (const end of ['pointerup', 'pointercancel']) easel.addEventListener(end, () => { last = null; });
   easel.addEventListener('keydown', event => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (modified(event)) return;
     const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     const erase = event.key === 'Delete' || event.key === 'Backspace', paint = event.key === ' ' || event.key === 'Enter';
     if (!move && !erase && !paint && event.key !== 'Home') return;
@@ -585,15 +650,14 @@ export function mountImageExplorer(element, meta, backend) {
   const out = h('canvas', { role: 'img' }), paint = painter(out, shape), price = h('p', {});
   const sliders = dims.map((d, k) =>
     latentSlider(d, limit, `latent dimension ${d}: ${meta.kl[k].toFixed(2)} nats on average`, (v, event) => { z[d] = v; show(); draw(event); }));
-  const reset = h('button', { type: 'button', onclick: event => { z.set(encoded); show(); draw(event); } }, 'Reset to the encoded');
-  ui.live.append(strip,
+  const reset = button('Reset to the encoded', event => { z.set(encoded); show(); draw(event); });
+  ui.add(strip,
     h('div', { class: 'column' }, h('div', {}, h('p', { class: 'name' }, 'Input: draw on it'), easel),
       h('div', { class: 'bar' }, pen, rubber, clear),
       h('div', { class: 'slider brush' }, h('label', { for: sizeId }, 'Brush'), size)),
     h('div', { class: 'column' }, h('div', {}, h('p', { class: 'name' }, 'Decoded'), h('div', { class: 'plate' }, out)), price),
     h('div', { class: 'column side' }, h('p', { class: 'name', style: 'margin: 0' }, `The ${dims.length} most active latents of ${z.length}`),
-      ...sliders.map(s => s.row), h('div', { class: 'bar' }, reset)),
-    ui.status);
+      ...sliders.map(s => s.row), h('div', { class: 'bar' }, reset)));
 
   function show() {
     dims.forEach((d, k) => { sliders[k].show(z[d]); sliders[k].mark(encoded[d]); });
@@ -629,7 +693,7 @@ export function mountImageExplorer(element, meta, backend) {
     draw(event);
   }
   paintSheet(input);
-  paint(pixelsOf(bytes(meta.start.pixels)));
+  paint(pixelsOf(meta.start.pixels));
   show();
   showPrice();
 }
@@ -643,14 +707,13 @@ export function mountAttributeExplorer(element, meta, backend) {
   const face = [...labels]; // the last value of each attribute, also while it is withheld
 
   const out = h('canvas', { role: 'img' }), paint = painter(out, shape), told = h('p', { class: 'told' });
-  const spoken = h('p', { class: 'spoken', 'aria-live': 'polite' });
   const choice = attributeMenus(attributes, (a, value, event) => {
     labels[a] = value;
     if (value !== WITHHELD) face[a] = value;
     changed(event, [a]);
   });
 
-  const button = (label, next) => h('button', { type: 'button', onclick: event => { labels = next(); changed(event, labels.keys()); } }, label);
+  const become = next => event => { labels = next(); changed(event, labels.keys()); };
   const below = n => Math.floor(Math.random() * n);
   function another() { // a face that exists, where some are known, and another one than now, where there is one
     const others = faces?.filter(f => f.some((k, a) => k !== labels[a]));
@@ -659,13 +722,12 @@ export function mountAttributeExplorer(element, meta, backend) {
     return [...drawn];
   }
   const bar = h('div', { class: 'bar' },
-    button('Random face', another),
-    button('Withhold all', () => labels.map(() => WITHHELD)),
-    button('Give all', () => [...face]));
-  ui.live.append(
+    button('Random face', become(another)),
+    button('Withhold all', become(() => labels.map(() => WITHHELD))),
+    button('Give all', become(() => [...face])));
+  ui.add(
     h('div', { class: 'column' }, h('div', { class: 'plate' }, out), told),
-    h('div', { class: 'column' }, choice.menus, bar),
-    spoken, ui.status);
+    h('div', { class: 'column' }, choice.menus, bar));
 
   const worded = a => `${attributes[a].name} ${labels[a] === WITHHELD ? 'any' : attributes[a].values[labels[a]]}`;
   function show() {
@@ -681,7 +743,7 @@ export function mountAttributeExplorer(element, meta, backend) {
     const pixels = checked(await backend.decode(conditions, ui.say), shape);
     paint(pixels);
     // A listener has heard the menu's own value: what is new is enough, and the picture's name holds the rest.
-    spoken.textContent = `Face: ${news.map(worded).join(', ')}. ${at.filter(k => k !== WITHHELD).length} of ${at.length} attributes given.`;
+    ui.tell(`Face: ${news.map(worded).join(', ')}. ${at.filter(k => k !== WITHHELD).length} of ${at.length} attributes given.`);
     ui.say(backend.running);
     ui.drawn(event, { labels: at, conditions, pixels });
   }, ui.failed, ui.busy);
@@ -689,7 +751,7 @@ export function mountAttributeExplorer(element, meta, backend) {
     show();
     draw({ event, news: [...news] });
   }
-  paint(pixelsOf(bytes(meta.start.pixels)));
+  paint(pixelsOf(meta.start.pixels));
   show();
 }
 
@@ -755,7 +817,7 @@ function codeBoard(shape, [rows, columns], attributes) {
 
 /** The codebook, {codes, columns, order, patch: [C, h, w], patches}: small pictures of the codes, similar ones together. */
 function codebook(book) {
-  const [channels, high, wide] = book.patch, size = channels * high * wide, pictures = pixelsOf(bytes(book.patches));
+  const [channels, high, wide] = book.patch, size = channels * high * wide, pictures = pixelsOf(book.patches);
   const place = new Int32Array(book.codes), columns = book.columns, rows = Math.ceil(book.codes / columns);
   book.order.forEach((code, i) => { place[code] = i; });
   const picture = code => pictures.subarray(code * size, (code + 1) * size);
@@ -804,12 +866,12 @@ export function mountCodeExplorer(element, meta, backend) {
     class: 'plate board drag', tabindex: 0, role: 'slider', 'aria-roledescription': 'grid of codes', 'aria-valuemin': 1, 'aria-valuemax': rows * columns,
   });
   const cursor = cellCursor(board.plate, { rows, columns, drag: true, moved: show });
-  const told = h('p', { class: 'told' }), spoken = h('p', { class: 'spoken', 'aria-live': 'polite' });
+  const told = h('p', { class: 'told' });
   const { strip } = pictureStrip('Images', images, shape, (i, event) => { shown = i; replace(own[i], event); });
   const bar = h('div', { class: 'bar' },
     toggle('Grid', true, on => { withLines = on; }, repaint), toggle('Outline changes', true, on => { withOutline = on; }, repaint),
-    h('button', { type: 'button', onclick: undo }, 'Undo'),
-    h('button', { type: 'button', onclick: event => replace(own[shown], event) }, 'Reset'));
+    button('Undo', undo),
+    button('Reset', event => replace(own[shown], event)));
 
   // ---- what goes into the chosen cells: a code, or the codes that another image has there
   const { sheet } = codebook(book);
@@ -821,14 +883,13 @@ export function mountCodeExplorer(element, meta, backend) {
   const caption = h('p', { class: 'name' });
   const second = codeBoard(shape, grid, { role: 'img' });
   const { strip: from, check: checkFrom } = pictureStrip('Image to copy from', images, shape, (i, event) => { other = i; show(); draw(event); });
-  const paste = h('button', { type: 'button', onclick: pasteRegion }, 'Paste region');
+  const paste = button('Paste region', pasteRegion);
   checkFrom(other);
-  const modes = [false, true].map(which => h('button', { type: 'button', onclick: event => mode(which, event) }, which ? 'Copy from another image' : 'Choose a code'));
+  const modes = ['Choose a code', 'Copy from another image'].map((label, which) => button(label, event => mode(Boolean(which), event)));
   const panels = [h('div', { class: 'column' }, caption, palette.pane), h('div', { class: 'column' }, from, second.plate, h('div', { class: 'bar' }, paste))];
-  ui.live.append(strip,
+  ui.add(strip,
     h('div', { class: 'column' }, board.plate, told, bar),
-    h('div', { class: 'column' }, h('div', { class: 'bar', role: 'group', 'aria-label': 'What goes into the chosen cells' }, ...modes), ...panels),
-    spoken, ui.status);
+    h('div', { class: 'column' }, h('div', { class: 'bar', role: 'group', 'aria-label': 'What goes into the chosen cells' }, ...modes), ...panels));
 
   function mode(which, event) {
     pasting = which;
@@ -836,7 +897,7 @@ export function mountCodeExplorer(element, meta, backend) {
       other = (shown + 1) % images.length;
       checkFrom(other);
     }
-    modes.forEach((button, i) => button.setAttribute('aria-pressed', Boolean(i) === which));
+    modes.forEach((item, i) => item.setAttribute('aria-pressed', Boolean(i) === which));
     panels.forEach((panel, i) => { panel.hidden = Boolean(i) !== which; });
     show();
     if (which && event) draw(event);
@@ -911,11 +972,11 @@ export function mountCodeExplorer(element, meta, backend) {
     changed = last && { mask: differing(last.pixels, pixels, cells), codes: now.filter((k, i) => k !== last.codes[i]).length };
     board.paint(pixels);
     show();
-    spoken.textContent = effect() || 'As encoded.';
+    ui.tell(effect() || 'As encoded.');
     ui.say(backend.running);
     ui.drawn(event, { codes: now, pixels, mask: changed?.mask ?? null });
   }, ui.failed, ui.busy);
-  board.paint(pixelsOf(bytes(meta.start.pixels)));
+  board.paint(pixelsOf(meta.start.pixels));
   cursor.put(Math.floor(rows / 2) * columns + Math.floor(columns / 2));
   mode(false);
 }
@@ -967,10 +1028,9 @@ export function drawCode(probabilities, u) {
   return last;
 }
 
+const LAST_SEED = 999999;
 const CANDIDATES = 8;
-const pause = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
-const percent = p => (p >= 0.0995 ? (100 * p).toFixed(0) : (100 * p).toFixed(1)) + '\u00a0%';
-
+const chance = p => percent(p, p >= 0.0995 ? 0 : 1);
 /** meta: {shape, grid: [h, w], attributes: [{name, values}], book: see `codebook`, fill: what the decoder gets where no
  *  code is yet, examples: [{alt, pixels, codes, labels}], start: {labels, codes, logits, pixels}}. */
 export function mountPriorExplorer(element, meta, backend) {
@@ -982,7 +1042,8 @@ export function mountPriorExplorer(element, meta, backend) {
   let filled = meta.start.codes.length, labels = [...meta.start.labels];
   let logits = Float32Array.from(meta.start.logits); // of the next code; null while they are not known
   let begun = filled; // what was there before the prior drew on: a full grid starts again from it
-  let version = 0, turn = 0, behind = false, playing = '', pointed = false;
+  let version = 0, behind = false, pointed = false;
+  const playing = player(element, () => { show(); if (behind && !playing.now()) refresh({ event: null }); }), { stop } = playing;
 
   // ---- the picture, filled row by row
   const board = codeBoard(shape, grid, { tabindex: 0, role: 'slider', 'aria-roledescription': 'grid of codes', 'aria-valuemin': 1, 'aria-valuemax': n });
@@ -995,19 +1056,20 @@ export function mountPriorExplorer(element, meta, backend) {
     },
   });
   board.plate.addEventListener('blur', () => { pointed = false; show(); });
-  const told = h('p', {}), spoken = h('p', { class: 'spoken', 'aria-live': 'polite' });
-  const play = h('button', { type: 'button', onclick: event => (playing === 'play' ? stop() : go('play', event)) });
+  const told = h('p', {});
+  const play = button('Play', event => (playing.now() === 'play' ? stop() : go('play', event)));
   const bar = h('div', { class: 'bar' }, play,
-    h('button', { type: 'button', onclick: event => { stop(); if (filled === n) again(); step(event); } }, 'Step'),
-    h('button', { type: 'button', onclick: event => (playing === 'fill' ? stop() : go('fill', event)) }, 'Fill the rest'),
-    h('button', { type: 'button', onclick: event => rewind(0, event) }, 'Clear'));
+    button('Step', event => { stop(); if (filled === n) again(); step(event); }),
+    button('Fill the rest', event => (playing.now() === 'fill' ? stop() : go('fill', event))),
+    button('Clear', event => rewind(0, event)));
 
   // ---- how the next code is drawn
   const { picture } = codebook(book), caption = h('p', { class: 'name' });
   const candidates = Array.from({ length: Math.min(CANDIDATES, book.codes) }, () => {
     const canvas = h('canvas', { 'aria-hidden': 'true' }), rod = h('span', { class: 'rod' }), share = h('span', { class: 'share' });
     const candidate = { code: 0, rod, share, paint: painter(canvas, book.patch) };
-    candidate.button = h('button', { type: 'button', onclick: event => choose(candidate.code, event) }, canvas, rod, share);
+    candidate.button = button(canvas, event => choose(candidate.code, event));
+    candidate.button.append(rod, share);
     return candidate;
   });
   const list = h('div', { class: 'odds', role: 'group', 'aria-label': 'The likeliest next codes' }, ...candidates.map(c => c.button));
@@ -1021,18 +1083,17 @@ export function mountPriorExplorer(element, meta, backend) {
   const temperature = slider('Temperature', { min: 0, max: 1.5, step: 0.05, value: 1 }, v => v.toFixed(2), show);
   const topP = slider('Top-p', { min: 0.05, max: 1, step: 0.05, value: 1 }, v => v.toFixed(2), show);
   const speed = slider('Codes a second', { min: 1, max: 30, step: 1, value: 8 }, v => `${v}`, () => {});
-  const seedId = `explorer-${++count}`, seed = h('input', { type: 'number', id: seedId, min: 0, max: 999999, step: 1, value: 1 });
+  const seed = numberField('Seed', { min: 0, max: LAST_SEED, value: 1 });
 
   // ---- rows of an example that are kept
   let example = 0;
   const { strip } = pictureStrip('Examples', examples, shape, (i, event) => { example = i; keep(event); });
   const kept = slider('Rows kept', { min: 0, max: rows, step: 1, value: Math.round(filled / columns) }, v => `${v} of ${rows}`, (_, event) => keep(event));
-  ui.live.append(
+  ui.add(
     h('div', { class: 'column' }, board.plate, told, bar, speed.row),
     h('div', { class: 'column' }, caption, list, ...(attributes.length ? [choice.menus] : []), temperature.row, topP.row,
-      h('div', { class: 'slider wider' }, h('label', { for: seedId }, 'Seed'), seed)),
-    h('div', { class: 'column wide' }, h('p', { class: 'name' }, 'Keep the first rows of an example, and let the prior go on'), strip, kept.row),
-    spoken, ui.status);
+      h('div', { class: 'slider wider' }, seed.label, seed.input)),
+    h('div', { class: 'column wide' }, h('p', { class: 'name' }, 'Keep the first rows of an example, and let the prior go on'), strip, kept.row));
 
   function cut(count) {
     codes.fill(fill, count);
@@ -1046,7 +1107,7 @@ export function mountPriorExplorer(element, meta, backend) {
     version++;
   }
   function again() { // the grid is full: another picture from where this one began
-    seed.value = (Number(seed.value) || 0) + 1;
+    seed.set((seed.value() + 1) % (LAST_SEED + 1));
     cut(begun < n ? begun : 0);
   }
   function settle(event) { // after the reader's own change
@@ -1059,13 +1120,13 @@ export function mountPriorExplorer(element, meta, backend) {
     stop();
     if (place >= filled) return filled && ui.say(`Row ${Math.floor(place / columns) + 1}, column ${(place % columns) + 1} has no code yet.`);
     cut(place);
-    spoken.textContent = `${filled} of ${n} codes are left.`;
+    ui.tell(`${filled} of ${n} codes are left.`);
     settle(event);
   }
   function choose(code, event) {
     if (filled === n || !logits) return;
     put(code);
-    spoken.textContent = `Code ${code} chosen; ${filled} of ${n}.`;
+    ui.tell(`Code ${code} chosen; ${filled} of ${n}.`);
     settle(event);
   }
   function keep(event) {
@@ -1080,7 +1141,7 @@ export function mountPriorExplorer(element, meta, backend) {
   function show() {
     const full = filled === n, at = cursor.place(), name = `row ${Math.floor(filled / columns) + 1}, column ${(filled % columns) + 1}`;
     const place = at < filled ? `code ${codes[at]}` : at === filled ? 'next to be drawn' : 'not drawn yet';
-    play.textContent = playing === 'play' ? 'Pause' : 'Play';
+    play.textContent = playing.now() === 'play' ? 'Pause' : 'Play';
     board.plate.setAttribute('aria-label', `Picture decoded from ${rows} by ${columns} codes, ${filled} of them drawn. Arrow keys move; Enter goes back to a code and clears it and all after it.`);
     board.plate.setAttribute('aria-valuenow', at + 1);
     board.plate.setAttribute('aria-valuetext', `Row ${Math.floor(at / columns) + 1}, column ${(at % columns) + 1}: ${place}`);
@@ -1102,9 +1163,9 @@ export function mountPriorExplorer(element, meta, backend) {
       candidate.code = code;
       candidate.paint(picture(code));
       candidate.rod.style.width = `${(100 * tempered[code]) / tempered[order[0]]}%`;
-      candidate.share.textContent = cutOff ? 'cut' : percent(drawn[code]);
+      candidate.share.textContent = cutOff ? 'cut' : chance(drawn[code]);
       candidate.button.classList.toggle('cut', cutOff);
-      candidate.button.setAttribute('aria-label', `Code ${code}: ${percent(tempered[code])}${cutOff ? ', cut off' : ''}`);
+      candidate.button.setAttribute('aria-label', `Code ${code}: ${chance(tempered[code])}${cutOff ? ', cut off' : ''}`);
     });
   }
   // Brings the picture and the odds in line with the codes. `quick` leaves the picture as it is.
@@ -1125,42 +1186,28 @@ export function mountPriorExplorer(element, meta, backend) {
     }
     if (!quick) show();
     ui.say(backend.running);
-    ui.drawn(event, { codes: now, filled: at, labels: conditions, pixels, logits: at < n ? row : null, seed: Number(seed.value) });
+    ui.drawn(event, { codes: now, filled: at, labels: conditions, pixels, logits: at < n ? row : null, seed: seed.value() });
   }, error => { stop(); ui.failed(error); }, ui.busy);
 
   async function step(event, quick = false) {
     while (!logits && filled < n) if (!(await refresh({ event, quick: true }))) return false;
     if (filled === n) return false;
-    const { drawn } = odds(logits, temperature.value(), topP.value()), code = drawCode(drawn, uniform(Number(seed.value), filled));
+    const { drawn } = odds(logits, temperature.value(), topP.value()), code = drawCode(drawn, uniform(seed.value(), filled));
     put(code);
-    if (!playing) spoken.textContent = `Code ${code} drawn, at ${percent(drawn[code])}; ${filled} of ${n}.`;
+    if (!playing.now()) ui.tell(`Code ${code} drawn, at ${chance(drawn[code])}; ${filled} of ${n}.`);
     return refresh({ event, quick });
   }
   async function go(how, event) {
-    const mine = ++turn;
-    playing = how;
-    element.toggleAttribute('playing', true);
     if (filled === n) again();
-    show();
-    while (turn === mine && filled < n && element.isConnected) {
-      const quick = (how === 'fill' || calm?.matches) && (filled + 1) % columns !== 0;
-      if (!(await step(event, quick))) break;
+    const next = () => {
+      const quick = (how === 'fill' || calm?.matches) && (filled + 1) % columns !== 0, first = event;
       event = null;
-      await pause(how === 'play' ? 1000 / speed.value() : 0); // 0: lets the page breathe
-    }
-    if (turn !== mine) return;
-    stop();
-    spoken.textContent = `${filled} of ${n} codes are drawn.`;
+      return filled < n && step(first, quick);
+    };
+    const wait = () => (how === 'play' ? 1000 / speed.value() : 0); // 0: lets the page breathe
+    if (await playing.play(how, next, wait)) ui.tell(`${filled} of ${n} codes are drawn.`);
   }
-  function stop() {
-    turn++;
-    if (!playing) return;
-    playing = '';
-    element.toggleAttribute('playing', false);
-    show();
-    if (behind) refresh({ event: null });
-  }
-  board.paint(pixelsOf(bytes(meta.start.pixels)));
+  board.paint(pixelsOf(meta.start.pixels));
   cursor.put(Math.min(filled, n - 1));
   show();
 }
@@ -1186,48 +1233,48 @@ export function slerp(a, b, t) {
   return a.map((v, d) => from * v + to * b[d]);
 }
 
-const LAST_SEED = 999999;
 /** meta: {shape: [C, H, W], latent_dim, reach, subject, directions: [{name, vector}], start: {seeds, pixels}}. The image
  *  is that of z = slerp(z_A, z_B; t) + the sum of the sliders' values times their directions. */
 export function mountGeneratorExplorer(element, meta, backend) {
   const { shape, reach, subject, directions } = meta;
-  const ui = frame(element, 'generator', backend.note(directions.length ? 'Move a slider, or ask for a new one.' : 'Ask for a new one, or walk from A to B.'));
+  const ui = frame(element, 'generator', backend.note(`${directions.length ? 'Move a slider, walk' : 'Walk'} from A to B, or ask for a new ${subject}.`));
   const seeds = [...meta.start.seeds], latents = seeds.map(seed => gaussians(seed, meta.latent_dim)), stale = [false, false];
 
   const out = h('canvas', { role: 'img' }), paint = painter(out, shape), told = h('p', { class: 'told' });
-  const spoken = h('p', { class: 'spoken', 'aria-live': 'polite' });
+  const bar = h('div', { class: 'bar' }, button(`New ${subject}`, event => fresh(0, event)), button('Reset', reset));
   const moves = directions.map(({ name }) => slider(name, { min: -reach, max: reach, step: reach / 30, value: 0 }, v => (Math.abs(v) < 1e-6 ? '0' : signed(v)), (_, event) => changed(event)));
   const walk = slider('Walk', { min: 0, max: 1, step: 0.01, value: 0 }, v => (v === 0 ? 'at A' : v === 1 ? 'at B' : percent(v)), (_, event) => changed(event));
-  const next = () => { const seed = Math.max(...seeds) + 1; return seed <= LAST_SEED ? seed : [1, 2, 3].find(s => !seeds.includes(s)); };
   const ends = ['A', 'B'].map((letter, k) => {
-    const id = `explorer-${++count}`, canvas = h('canvas', { role: 'img' });
-    const field = h('input', { type: 'number', id, min: 1, max: LAST_SEED, step: 1, value: seeds[k] });
-    field.addEventListener('change', event => seed(k, clamp(Math.round(Number(field.value)) || 1, 1, LAST_SEED), event));
+    const canvas = h('canvas', { role: 'img' }), field = numberField(`${letter}: seed`, { min: 1, max: LAST_SEED, value: seeds[k] }, (value, event) => seed(k, value, event));
     const label = () => canvas.setAttribute('aria-label', `Generated ${subject} ${letter}, seed ${seeds[k]}`);
     label();
-    return { field, label, paint: painter(canvas, shape),
-      box: h('div', { class: 'end' }, h('div', { class: 'plate' }, canvas), h('div', {}, h('label', { for: id }, `${letter}: seed `), h('div', { class: 'bar' }, field,
-        h('button', { type: 'button', 'aria-label': `New ${subject} ${letter}`, onclick: event => fresh(k, event) }, 'New')))) };
+    return {
+      label, set: field.set, paint: painter(canvas, shape), plate: h('div', { class: 'plate' }, canvas),
+      controls: h('div', { class: 'seed' }, field.label, field.input, button('New', event => fresh(k, event), { 'aria-label': `New ${subject} ${letter}` })),
+    };
   });
-  const bar = h('div', { class: 'bar' },
-    h('button', { type: 'button', onclick: event => fresh(0, event) }, `New ${subject}`),
-    h('button', { type: 'button', onclick: event => { for (const move of moves) move.set(0); walk.set(0); spoken.textContent = 'Sliders and walk are back at 0.'; changed(event); } }, 'Reset'));
-  ui.live.append(
-    h('div', { class: 'column' }, h('div', { class: 'plate' }, out), told),
-    h('div', { class: 'column' }, ...(moves.length ? [h('p', { class: 'name', style: 'margin: 0' }, 'Directions in the latent space')] : []), ...moves.map(m => m.row), bar),
-    h('div', { class: 'walk wide', role: 'group', 'aria-label': `A walk from ${subject} A to ${subject} B` }, ends[0].box, walk.row, ends[1].box),
-    spoken, ui.status);
+  ui.add(
+    h('div', { class: 'column portrait' }, h('div', { class: 'plate' }, out), h('div', { class: 'column' }, bar, told)),
+    h('div', { class: 'column' }, ...(moves.length ? [h('p', { class: 'name', style: 'margin: 0' }, 'Directions in the latent space')] : []), ...moves.map(m => m.row)),
+    h('div', { class: 'walk wide', role: 'group', 'aria-label': `A walk from ${subject} A to ${subject} B` },
+      ends[0].plate, walk.row, ends[1].plate, h('div', { class: 'seeds' }, ends[0].controls, ends[1].controls)));
 
-  function fresh(k, event) { // shown at once: the walk goes to that end
+  function reset(event) {
+    for (const move of [...moves, walk]) move.set(0);
+    ui.tell('Sliders and walk are back at 0.');
+    changed(event);
+  }
+  function fresh(k, event) { // one that is not there yet, and shown at once: the walk goes to that end
+    const next = Math.max(...seeds) + 1;
     walk.set(k);
-    seed(k, next(), event);
+    seed(k, next <= LAST_SEED ? next : [1, 2, 3].find(s => !seeds.includes(s)), event);
   }
   function seed(k, value, event) {
     seeds[k] = value;
-    ends[k].field.value = value;
+    ends[k].set(value);
     latents[k] = gaussians(value, meta.latent_dim);
     stale[k] = true;
-    spoken.textContent = `${subject} ${'AB'[k]} has seed ${value}.`;
+    ui.tell(`${subject} ${'AB'[k]} has seed ${value}.`);
     changed(event);
   }
   function latent() {
@@ -1261,7 +1308,7 @@ export function mountGeneratorExplorer(element, meta, backend) {
     show();
     draw(event);
   }
-  const [first, second] = meta.start.pixels.map(text => pixelsOf(bytes(text)));
+  const [first, second] = meta.start.pixels.map(pixelsOf);
   paint(first);
   ends[0].paint(first);
   ends[1].paint(second);
@@ -1291,11 +1338,26 @@ function drawPoint(context, x, y, generated) {
   context.stroke();
 }
 
+/** Lines over the recorded frames, each {name, values in [0, 1]}, and a mark; in the colours of the text around. `top`
+ *  says what 1 is. */
+function lineChart() {
+  const node = h('div', { class: 'chart', 'aria-hidden': 'true' });
+  return {
+    node,
+    lines(all, top) {
+      const path = values => values.map((v, i) => `${i ? 'L' : 'M'}${(100 * i) / Math.max(1, values.length - 1)} ${100 * (1 - v)}`).join('');
+      node.innerHTML = `<svg viewBox="0 0 100 100" preserveAspectRatio="none">${all.map(({ name, values }) => `<path class="${name}" d="${path(values)}"/>`).join('')}<path class="now"/></svg>`;
+      node.append(h('span', {}, top), h('span', { class: 'foot' }, '0'));
+    },
+    mark: share => node.querySelector('.now').setAttribute('d', `M${100 * share} 0V100`),
+  };
+}
+
 /** meta: {extent, side, n, real, total, runs: [{loss, setting, label, steps, points, field, field_kind, modes,
- *  high_quality}]}; numbers as uint8 in base64. Nothing is computed: each frame was recorded while training. */
+ *  high_quality}], start: {run, frame}}; numbers as uint8 in base64. Nothing is computed: each frame was recorded. */
 export function mountRingExplorer(element, meta) {
   const { extent, side, n, total, runs } = meta, size = 560, half = 127.5;
-  const ui = frame(element, 'ring', 'Recorded while the networks were trained; nothing is computed in this page.');
+  const ui = frame(element, 'ring', `Recorded while the networks were trained; nothing is computed in this page. The plane runs from \u2212${extent} to ${extent} in both directions.`);
   const calm = globalThis.matchMedia?.('(prefers-reduced-motion: reduce)'); // then Play shows one frame after another, slowly
   const real = bytes(meta.real), data = new Map(); // of the runs that were looked at
   const of = r => data.get(r) ?? data.set(r, { points: bytes(runs[r].points), field: bytes(runs[r].field) }).get(r);
@@ -1303,38 +1365,36 @@ export function mountRingExplorer(element, meta) {
     const share = (i >> 2) / half - 1, middle = levelsOf(FIELD[1])[i & 3], end = levelsOf(FIELD[share < 0 ? 0 : 2])[i & 3];
     return (i & 3) === 3 ? 255 : Math.round(middle + Math.abs(share) * (end - middle));
   });
-  let run = 0, at = runs[0].steps.length - 1, turn = 0, playing = false;
+  let { run, frame: at } = meta.start;
 
   const plane = h('canvas', { role: 'img', width: size, height: size }), context = plane.getContext('2d');
   const ground = h('canvas', { width: side, height: side }), groundContext = ground.getContext('2d'), image = groundContext.createImageData(side, side);
-  const told = h('p', { class: 'told' }), spoken = h('p', { class: 'spoken', 'aria-live': 'polite' });
 
   // ---- which training: a menu of losses, and one of the settings that were recorded of the loss
-  const losses = [...new Set(runs.map(r => r.loss))];
   const words = ({ label }) => { const [first, ...rest] = label.split(', '); return [first, rest.join(', ') || 'plain']; };
-  const menu = (label, chosen) => {
-    const id = `explorer-${++count}`, select = h('select', { id });
-    select.addEventListener('change', chosen);
-    return { select, row: h('div', { class: 'menu' }, h('label', { for: id }, label), select) };
-  };
-  const loss = menu('Loss', event => choose(runs.findIndex(r => r.loss === loss.select.value && r.setting === runs[run].setting), event));
-  const setting = menu('Setting', event => choose(runs.findIndex(r => r.loss === runs[run].loss && r.setting === setting.select.value), event));
-  loss.select.append(...losses.map(name => h('option', { value: name }, words(runs.find(r => r.loss === name))[0])));
+  const same = (loss, setting) => runs.findIndex(r => r.loss === loss && r.setting === setting);
+  const loss = menu('Loss', (name, event) => { // it may not have been recorded with that setting
+    const r = same(name, runs[run].setting);
+    choose(r >= 0 ? r : runs.findIndex(other => other.loss === name), event);
+  });
+  const setting = menu('Setting', (name, event) => choose(same(runs[run].loss, name), event));
+  loss.fill([...new Set(runs.map(r => r.loss))].map(name => [name, words(runs.find(r => r.loss === name))[0]]));
   function choose(r, event) {
-    run = r >= 0 ? r : runs.findIndex(other => other.loss === loss.select.value); // this loss was not recorded with that setting
-    const last = runs[run].steps.length - 1;
-    if (at > last) at = last;
+    run = r;
+    at = Math.min(at, runs[run].steps.length - 1);
     fill();
     draw(event);
-    if (!playing) spoken.textContent = told.textContent;
+    if (!playing.now()) ui.tell(sentence());
   }
-  function fill() {
-    const { loss: name, setting: own, steps } = runs[run];
-    loss.select.value = name;
-    setting.select.replaceChildren(...runs.filter(r => r.loss === name).map(r => h('option', { value: r.setting }, words(r)[1])));
-    setting.select.value = own;
-    time.limit(steps.length - 1);
-    legend();
+
+  // ---- the numbers, and how they went
+  const found = h('b', {}), good = h('b', {}), chart = lineChart(), first = h('span', {}), last = h('span', {});
+  const numbers = h('div', { class: 'numbers' },
+    h('span', { class: 'rule' }), found, 'modes found',
+    h('span', { class: 'rule quality' }), good, 'of the points of high quality');
+  function sentence() {
+    const { label, steps, modes, high_quality: quality } = runs[run];
+    return `${label}. Step ${steps[at]}: ${modes[at]} of ${total} modes found, ${percent(quality[at])} of the points of high quality.`;
   }
 
   // ---- the legend
@@ -1345,66 +1405,58 @@ export function mountRingExplorer(element, meta) {
     drawPoint(c, 11, 11, generated);
     return canvas;
   };
-  const low = h('span', {}), high = h('span', {}), caption = h('span', { style: 'grid-column: 1 / -1' });
-  const key = h('div', { class: 'key' }, sample(false), 'real points', sample(true), 'generated points',
-    caption, h('div', { class: 'scale', 'aria-hidden': 'true', style: `background: linear-gradient(to right, ${FIELD.join(', ')})` }), h('div', { class: 'ends' }, low, high));
-  function legend() {
-    const score = runs[run].field_kind === 'score';
-    caption.textContent = score ? 'The critic\u2019s score, in each frame from its' : 'What the discriminator says';
+  const low = h('span', {}), high = h('span', {}), caption = h('span', { class: 'wide' });
+  const key = h('div', { class: 'key' }, sample(false), 'real points', sample(true), 'generated points; those outside lie on the edge',
+    caption, h('div', { class: 'scale wide', 'aria-hidden': 'true', style: `background: linear-gradient(to right, ${FIELD.join(', ')})` }), h('div', { class: 'ends wide' }, low, high));
+
+  // ---- time
+  const time = slider('Step', { min: 0, max: 1, step: 1, value: at }, i => `${runs[run].steps[i]}`, (i, event) => { playing.stop(); at = i; draw(event); });
+  const playing = player(element, () => {
+    play.textContent = playing.now() ? 'Pause' : 'Play';
+    if (!playing.now()) ui.tell(sentence());
+  });
+  const play = button('Play', event => (playing.now() ? playing.stop() : go(event)));
+  function go(event) {
+    const end = () => runs[run].steps.length - 1; // of what is shown: the reader may choose another training meanwhile
+    if (at === end()) at = -1;
+    playing.play('play', () => {
+      if (at >= end()) return false;
+      at++;
+      draw(event);
+      event = null;
+      return true;
+    }, () => (calm?.matches ? CALM_MS : FRAME_MS));
+  }
+  ui.add(
+    h('div', { class: 'column' }, h('div', { class: 'plate plane' }, plane), h('div', { class: 'times' }, play, time.row)),
+    h('div', { class: 'column' }, h('div', { class: 'menus' }, loss.row, setting.row), numbers, h('div', {}, chart.node, h('div', { class: 'ends' }, first, last)), key));
+
+  function fill() { // what is the same in all frames of a training
+    const { loss: name, setting: own, steps, modes, high_quality: quality, field_kind: kind } = runs[run], score = kind === 'score';
+    loss.set(name);
+    setting.fill(runs.filter(r => r.loss === name).map(r => [r.setting, words(r)[1]]));
+    setting.set(own);
+    time.limit(steps.length - 1);
+    chart.lines([{ name: 'modes', values: modes.map(m => m / total) }, { name: 'quality', values: quality }], `${total} modes, 100 %`);
+    first.textContent = `step ${steps[0]}`;
+    last.textContent = `step ${steps.at(-1)}`;
+    caption.textContent = score ? 'The critic\u2019s score, scaled in each frame' : 'What the discriminator says';
     low.textContent = score ? 'lowest' : '0: generated';
     high.textContent = score ? 'highest' : '1: real';
   }
-
-  // ---- time
-  const time = (() => {
-    const id = `explorer-${++count}`, input = h('input', { type: 'range', id, min: 0, max: 1, step: 1 }), output = h('output', { for: id });
-    input.addEventListener('input', event => { stop(); at = Number(input.value); draw(event); });
-    return {
-      row: h('div', { class: 'slider wider' }, h('label', { for: id }, 'Step'), h('div', { class: 'track' }, input), output),
-      limit: last => { input.max = last; },
-      show: () => { input.value = at; output.textContent = runs[run].steps[at]; input.setAttribute('aria-valuetext', `step ${runs[run].steps[at]}`); },
-    };
-  })();
-  const play = h('button', { type: 'button', onclick: event => (playing ? stop() : go(event)) }, 'Play');
-  ui.live.append(
-    h('div', { class: 'column' }, h('div', { class: 'plate plane' }, plane), h('div', { class: 'times' }, play, time.row)),
-    h('div', { class: 'column' }, h('div', { class: 'menus' }, loss.row, setting.row), told, key),
-    spoken, ui.status);
-
   function draw(event) {
-    const { points, field } = of(run), { label, steps, modes, high_quality: quality } = runs[run], cells = side * side;
+    const { points, field } = of(run), { steps, modes, high_quality: quality } = runs[run], cells = side * side;
     for (let i = 0; i < cells; i++) image.data.set(colours.subarray(4 * field[at * cells + i], 4 * field[at * cells + i] + 4), 4 * i);
     groundContext.putImageData(image, 0, 0);
     context.drawImage(ground, 0, 0, size, size);
     for (let i = 0; i < n; i++) drawPoint(context, (real[2 * i] / 255) * size, (1 - real[2 * i + 1] / 255) * size, false);
     for (let i = 0, p = at * 2 * n; i < n; i++, p += 2) drawPoint(context, (points[p] / 255) * size, (1 - points[p + 1] / 255) * size, true);
-    const text = `Step ${steps[at]}: ${modes[at]} of ${total} modes found, ${Math.round(100 * quality[at])} % of the points of high quality.`;
-    told.textContent = `${label}. ${text}`;
-    plane.setAttribute('aria-label', `The plane from ${-extent} to ${extent} in both directions, with ${n} real and ${n} generated points. ${label}. ${text}`);
-    time.show();
+    found.textContent = `${modes[at]} of ${total}`;
+    good.textContent = percent(quality[at]);
+    chart.mark(at / Math.max(1, steps.length - 1));
+    plane.setAttribute('aria-label', `The plane from ${-extent} to ${extent} in both directions, with ${n} real and ${n} generated points. ${sentence()}`);
+    time.set(at);
     ui.drawn(event, { run, frame: at, step: steps[at], loss: runs[run].loss, setting: runs[run].setting });
-  }
-  async function go(event) {
-    const mine = ++turn, last = () => runs[run].steps.length - 1;
-    playing = true;
-    element.toggleAttribute('playing', true);
-    play.textContent = 'Pause';
-    if (at === last()) at = -1;
-    while (turn === mine && at < last() && element.isConnected) {
-      at++;
-      draw(event);
-      event = null;
-      await pause(calm?.matches ? CALM_MS : FRAME_MS);
-    }
-    if (turn === mine) stop();
-  }
-  function stop() {
-    turn++;
-    if (!playing) return;
-    playing = false;
-    element.toggleAttribute('playing', false);
-    play.textContent = 'Play';
-    spoken.textContent = told.textContent;
   }
   fill();
   draw(null);
@@ -1483,7 +1535,8 @@ async function unzipped(url) {
 
 const runtime = once(async () => {
   const base = new URL('vendor/ort/', here);
-  const [ort, wasm] = await Promise.all([import(new URL('ort.wasm.min.mjs', base).href), unzipped(new URL('ort-wasm-simd-threaded.wasm.gz', base))]);
+  const script = import(new URL('ort.wasm.min.mjs', base).href).catch(() => { throw new Error('the ONNX runtime could not be fetched'); });
+  const [ort, wasm] = await Promise.all([script, unzipped(new URL('ort-wasm-simd-threaded.wasm.gz', base))]);
   ort.env.wasm.wasmPaths = base.href;
   ort.env.wasm.wasmBinary = wasm;
   ort.env.wasm.numThreads = 1; // threads need headers that static hosts do not send
@@ -1532,7 +1585,6 @@ if (/^https?:/.test(here) && globalThis.customElements) {
           mount(this, meta, pageBackend({ ...meta.files, shape: meta.shape }), this.querySelector('img')?.src);
         } catch (error) { // keep the picture, and say why it does not move
           const ui = frame(this, 'broken', '');
-          ui.live.append(ui.status);
           ui.live.parentNode.querySelector('.fallback').style.display = 'block';
           ui.say(`This picture is not interactive: ${error.message}.`, true);
         }

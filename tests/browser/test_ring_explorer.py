@@ -81,14 +81,17 @@ def check_shown(page, explorer, run: int, frame: int) -> None:
             checked += 1
     assert checked > SIDE * SIDE // 2
     step, modes, quality = (recorded[k][frame] for k in ("steps", "modes", "high_quality"))
-    text = f"Step {step}: {modes} of 8 modes found, {round(100 * quality)} % of the points of high quality."
-    assert page.locator(f"{TAG} .told").text_content() == f"{recorded['label']}. {text}"
+    share = f"{100 * quality:.0f}\u00a0%"
+    assert page.locator(f"{TAG} .numbers b").all_text_contents() == [f"{modes} of 8", share]
+    text = (
+        f"{recorded['label']}. Step {step}: {modes} of 8 modes found, {share} of the points of high quality."
+    )
     label = page.locator(f"{TAG} .plane canvas").get_attribute("aria-label")
     assert label.startswith(
         "The plane from -3 to 3 in both directions, with 24 real and 24 generated points."
     )
     assert label.endswith(text)
-    assert slider(page).get_attribute("aria-valuetext") == f"step {step}"
+    assert slider(page).get_attribute("aria-valuetext") == str(step)
     assert page.locator(f"{TAG} output").text_content() == str(step)
 
 
@@ -100,6 +103,45 @@ def test_it_starts_at_the_end_of_the_first_training_and_fetches_no_network(explo
     harness.wait_drawn(page, 0)
     assert not [path for path in watch.requests if "/ort/" in path or path.endswith(".onnx")]
     assert not watch.external and not watch.errors
+
+
+MOUNT = """async meta => {
+  const { mountRingExplorer } = await import(new URL('_static/explorer.js', location.href).href);
+  const host = document.body.appendChild(document.createElement('div'));
+  host.id = 'mounted';
+  mountRingExplorer(host, meta);
+}"""
+
+
+def test_it_starts_with_the_frame_that_it_is_told(explorers, address, open_page):
+    page, _ = open_page(address)
+    page.evaluate(MOUNT, dict(explorers[TAG].meta, start={"run": 1, "frame": 2}))
+    assert page.locator("#mounted .numbers b").all_text_contents() == ["4 of 8", "40\u00a0%"]
+    assert slider(page, "#mounted").input_value() == "2"
+    chosen = page.locator("#mounted select").evaluate_all("all => all.map(s => s.selectedOptions[0].text)")
+    assert chosen == ["Minimax", "momentum, R1"]
+
+
+def test_the_chart_holds_both_numbers_and_marks_the_step(explorers, address, open_page):
+    page, _ = open_page(address)
+    for n, (key, frame) in enumerate((("Home", 0), ("ArrowRight", 1), ("End", 4))):
+        slider(page).press(key)
+        harness.wait_drawn(page, n)
+        mark = page.locator(f"{TAG} .chart .now").get_attribute("d")
+        assert mark == f"M{25 * frame} 0V100"
+    for run, frames in ((0, 5), (2, 4)):
+        menu(page, "Loss").select_option(RUNS[run])
+        recorded = explorers[TAG].meta["runs"][run]
+        for name, values in (
+            ("modes", [m / 8 for m in recorded["modes"]]),
+            ("quality", recorded["high_quality"]),
+        ):
+            path = page.locator(f"{TAG} .chart path.{name}").get_attribute("d")
+            points = [tuple(map(float, part.split())) for part in path[1:].split("L")]
+            expected = [(100 * i / (frames - 1), 100 - 100 * v) for i, v in enumerate(values)]
+            assert np.allclose(points, expected, atol=1e-6)
+        ends = page.locator(f"{TAG} .chart + .ends span").all_text_contents()
+        assert ends == ["step 100", f"step {100 * 2 ** (frames - 1)}"]
 
 
 def test_keys_go_through_the_steps(explorers, address, open_page):
@@ -144,21 +186,20 @@ def test_loss_and_setting_are_chosen(explorers, address, open_page):
     assert harness.wait_drawn(page, 1)["loss"] == "wasserstein"
     check_shown(page, explorers[TAG], 2, 3)
     assert menu(page, "Setting").evaluate(options) == ["clipped"]
-    assert page.locator(f"{TAG} .ends").text_content() == "lowesthighest"  # a score, no probability
+    assert page.locator(f"{TAG} .key .ends").text_content() == "lowesthighest"  # a score, no probability
     spoken = page.locator(f"{TAG} [aria-live=polite]").text_content()
-    assert spoken == page.locator(f"{TAG} .told").text_content()
+    assert spoken.startswith("Wasserstein, clipped. Step 800: 6 of 8 modes found, 75\u00a0% of")
     menu(page, "Loss").focus()
     page.keyboard.press("ArrowUp")
     drawn = harness.wait_drawn(page, 2)
     assert (drawn["run"], drawn["frame"]) == (0, 3)
     check_shown(page, explorers[TAG], 0, 3)
-    assert page.locator(f"{TAG} .ends").text_content() == "0: generated1: real"
+    assert page.locator(f"{TAG} .key .ends").text_content() == "0: generated1: real"
     assert not watch.external and not watch.errors
 
 
 def test_play_runs_from_the_first_step_to_the_last_and_stops(explorers, address, open_page):
     page, watch = open_page(address)
-    page.get_by_role("button", name="Play", exact=True).last.focus()
     play = page.locator(TAG).get_by_role("button")
     play.focus()
     page.keyboard.press("Enter")
@@ -216,7 +257,7 @@ def test_the_plane_is_the_same_in_both_themes(theme, explorers, address, open_pa
     page, _ = open_page(address, dark=theme == "dark")
     page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
     check_shown(page, explorers[TAG], 0, 4)
-    ink = page.locator(f"{TAG} .told").evaluate("e => getComputedStyle(e).color")
+    ink = page.locator(f"{TAG} .numbers").evaluate("e => getComputedStyle(e).color")
     level = sum(map(int, ink[ink.index("(") + 1 : -1].split(",")[:3])) / 765
     assert level > 0.5 if theme == "dark" else level < 0.5
 

@@ -99,7 +99,10 @@ class Explorer(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         bundle = super()._repr_mimebundle_(**kwargs)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        picture = f'<img alt="{html.escape(self._alt)}" src="{self.picture}">'
+        alt = html.escape(self._alt)
+        # Who sees the picture alone is told in words below it what a listener hears in its place.
+        words = f'<small aria-hidden="true" style="display: block">{alt}</small>'
+        picture = f'<img alt="{alt}" src="{self.picture}">{words}'
         data["text/html"] = f'<{self.kind} src="{self.file_name}">{picture}</{self.kind}>'
         data["text/plain"] = f"{type(self).__name__}({self.file_name!r})"
         return data, metadata

@@ -67,7 +67,9 @@ class RingExplorer(Explorer):
             f"ground is blue where the discriminator says real, orange where it says generated. "
             f"At the end: {'; '.join(told)}."
         )
-        return self._recording | {"total": MODES}, self._sheet(), alt
+        frames = list(zip(runs[0]["modes"], runs[0]["high_quality"], strict=True))
+        start = {"run": 0, "frame": frames.index(max(frames))}  # where it is nearest to its goal
+        return self._recording | {"total": MODES, "start": start}, self._sheet(), alt
 
     def _sheet(self) -> Tensor:
         """Return the static picture (3, H, W), uint8: a row for each run, a column for each of some frames."""

@@ -34,21 +34,26 @@ def within_4_errors(draws: Tensor, value: float) -> None:
 
 @pytest.mark.equation("dcgan-variance", tolerance="4 standard errors, below 1 %")
 def test_a_sum_of_products_with_random_weights_has_the_variance_of_the_inputs_mean_square():
-    """Draw the weights 200,000 times for fixed inputs with a mean; the sum's square averages n sigma^2 E[h^2]."""
-    h = 1.5 + normal(30, seed=1)
-    a = (0.02 * normal(200_000, 30, seed=2)) @ h
-    within_4_errors(a.square(), 30 * 0.02**2 * h.square().mean().item())
+    """Draw the weights 200,000 times for fixed inputs with a mean; the sum's square averages n sigma^2 E[u^2]."""
+    u = 1.5 + normal(30, seed=1)
+    a = (0.02 * normal(200_000, 30, seed=2)) @ u
+    within_4_errors(a.square(), 30 * 0.02**2 * u.square().mean().item())
 
 
 @pytest.mark.equation("dcgan-terms", tolerance="none, whole numbers")
 def test_terms_of_an_output_are_counted_by_weights_and_inputs_of_one():
-    """All weights and inputs 1: an inner output is the number of its terms, for the package's two layers."""
-    for make, terms in ((layers.downsample, 5 * 16), (layers.upsample, 5 * 4)):
-        layer = make(5, 3)
+    """All weights and inputs 1: an inner output is the number of its terms, for three kernels and two strides."""
+    made = [(layers.downsample(5, 3), 5 * 4**2), (layers.upsample(5, 3), 5 * (4 // 2) ** 2)]
+    for kernel, stride in ((6, 2), (6, 3), (3, 3)):
+        made.append((nn.Conv2d(5, 3, kernel, stride), 5 * kernel**2))
+        made.append((nn.ConvTranspose2d(5, 3, kernel, stride), 5 * (kernel // stride) ** 2))
+    for layer, terms in made:
         nn.init.ones_(layer.weight)
         nn.init.zeros_(layer.bias)
-        counted = layer(torch.ones(1, 5, 12, 12))[..., 2:-2, 2:-2]
-        assert_close(counted, torch.full_like(counted, terms), rtol=0, atol=0)
+        counted = layer(torch.ones(1, 5, 24, 24))
+        edge = max(layer.kernel_size) if isinstance(layer, nn.ConvTranspose2d) else 1
+        inner = counted[..., edge:-edge, edge:-edge]
+        assert_close(inner, torch.full_like(inner, terms), rtol=0, atol=0)
 
 
 @pytest.mark.equation("dcgan-rectified", tolerance="1e-8")
@@ -87,7 +92,7 @@ def test_a_layer_at_its_start_multiplies_the_mean_square_by_the_gain(transposed,
 
 @pytest.mark.equation("dcgan-batchnorm", tolerance="1e-6")
 def test_batch_normalisation_sends_on_the_square_of_its_scale_whatever_came_in():
-    """Normalise batches of several scales with several gammas; where v is as small as eps, half is lost."""
+    """Normalise batches of several sizes with several scales; where v is as small as eps, half is lost."""
     x = normal(8, 3, 5, 5, seed=4)
     layer = nn.BatchNorm2d(3).double()
     with torch.no_grad():
@@ -190,10 +195,13 @@ def test_a_leaky_discriminator_passes_a_gradient_where_every_unit_is_off():
 @pytest.mark.equation("dcgan-chi", tolerance="1e-10; Kolmogorov and Smirnov, p > 0.001")
 @pytest.mark.parametrize("dim", [2, 5, 64])
 def test_the_length_of_a_normal_vector_has_the_chi_density(dim):
-    """Compare the density with SciPy's, its integral with 1, and the package's latents with its distribution."""
+    """Compare both forms of the density with SciPy's, and the package's latents with its distribution."""
     r = np.linspace(0.05, 14, 200)
+    log_area = math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2) + (dim - 1) * np.log(r)
+    log_normal = -(r**2) / 2 - dim / 2 * math.log(2 * math.pi)
     log_p = (dim - 1) * np.log(r) - r**2 / 2 - (dim / 2 - 1) * math.log(2) - math.lgamma(dim / 2)
-    np.testing.assert_allclose(log_p, scipy.stats.chi(dim).logpdf(r), rtol=1e-10, atol=1e-10)
+    for form in (log_area + log_normal, log_p):
+        np.testing.assert_allclose(form, scipy.stats.chi(dim).logpdf(r), rtol=1e-10, atol=1e-10)
     model = GAN(GANConfig(network="mlp", image_shape=(2,), latent_dim=dim, width=4, critic_width=4))
     lengths = model.draw(5000, generator=torch.Generator().manual_seed(0)).norm(dim=1)
     assert scipy.stats.kstest(lengths.numpy(), scipy.stats.chi(dim).cdf).pvalue > 0.001
@@ -219,11 +227,15 @@ def test_a_straight_walk_is_shorter_than_its_ends(t):
 
 @pytest.mark.equation("dcgan-slerp", tolerance="1e-10")
 def test_the_arc_keeps_the_length_and_divides_the_angle():
-    """On the arc between two vectors of length r every point has length r, and stands at share t of the angle."""
+    """The package's points are the equation's, have length r, and stand at share t of the angle."""
     a, b = (3.0 * v / v.norm() for v in normal(2, 6, seed=7))
     whole = torch.acos(a @ b / 9)
     for t in (0.0, 0.2, 0.5, 0.9, 1.0):
         point = slerp(a, b, t)
+        by_equation = torch.sin((1 - t) * whole) * a / torch.sin(whole) + torch.sin(
+            t * whole
+        ) * b / torch.sin(whole)
+        assert_close(point, by_equation, **EXACT)
         assert_close(point.norm().item(), 3.0, rtol=1e-7, atol=0)
         assert_close(torch.acos((point @ a / 9).clamp(max=1)), t * whole, rtol=1e-6, atol=1e-6)
 
@@ -293,14 +305,21 @@ def test_the_probe_minimises_the_penalised_squared_error():
 
 @pytest.mark.equation("dcgan-resize", tolerance="1e-6")
 def test_resizing_averages_neighbours_and_a_frame_loses_nothing():
-    """Write the way there and back as a matrix: its rows are weights of a mean, and it is not the identity."""
-    basis = torch.eye(28 * 28).view(-1, 1, 28, 28)
-    matrix = resized(resized(basis, 32), 28).view(784, 784).T
-    assert matrix.min() >= -1e-6
-    assert_close(matrix.sum(1), torch.ones(784), rtol=0, atol=1e-5)
+    """Write both ways as matrices: the rows of their product are weights of a mean, and it is not the identity."""
+
+    def matrix_of(side: int, other: int) -> Tensor:
+        basis = torch.eye(side * side).view(-1, 1, side, side)
+        return resized(basis, other).view(side * side, other * other).T
+
+    there, back = matrix_of(28, 32), matrix_of(32, 28)
+    for rows in (there, back, matrix := back @ there):
+        assert rows.min() >= -1e-6
+        assert_close(rows.sum(1), torch.ones(len(rows)), rtol=0, atol=1e-5)
     x = images.to_float(torch.randint(256, (4, 1, 28, 28), generator=torch.Generator().manual_seed(0)).byte())
     again = resized(resized(x, 32), 28)
     assert_close((matrix @ x.flatten(1).T).T, again.flatten(1), rtol=0, atol=1e-5)
+    assert (again.amax((1, 2, 3)) <= x.amax((1, 2, 3)) + 1e-6).all()
+    assert (again.amin((1, 2, 3)) >= x.amin((1, 2, 3)) - 1e-6).all()
     stripes = (torch.arange(28) % 2 * 2.0 - 1).expand(1, 1, 28, 28)
     assert resized(resized(stripes, 32), 28).abs().mean() < 0.7
     framed = nn.functional.pad(x, (2,) * 4, value=-1.0)

@@ -1,4 +1,4 @@
-"""A generator that is told its style layer by layer, and its critic (StyleGAN2, Karras et al. 2020, arXiv:1912.04958)."""
+"""A generator that is told its style layer by layer, and its critic: StyleGAN2 (Karras et al. 2020, arXiv:1912.04958)."""
 
 import math
 from dataclasses import dataclass
@@ -198,7 +198,7 @@ class Synthesis(nn.Module):
 
 
 class Generator(nn.Module):
-    """z (B, D) -> images (B, C, S, S). `mapping` and `synthesis` can be called one by one; `w_mean` is the mean of w."""
+    """z (B, D) -> images (B, C, S, S). Its parts `mapping` and `synthesis` can be called alone; `w_mean` is the mean of w."""
 
     def __init__(self, config: StyleGANConfig) -> None:
         super().__init__()
@@ -252,7 +252,7 @@ def mixed(first: Tensor, second: Tensor, cut: Tensor | int, layers: int) -> Tens
 
 
 class CriticBlock(nn.Module):
-    """(B, C, H, W) -> (B, C', H/2, W/2): two convolutions beside a shortcut, both filtered before every second place."""
+    """(B, C, H, W) -> (B, C', H/2, W/2): two convolutions beside a shortcut, each filtered and then thinned out."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()

@@ -102,7 +102,7 @@ def demodulation(weight: Tensor, style: Tensor) -> Tensor:
 
 def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bool = True, up: bool = False,
                      form: str = "activations") -> Tensor:  # fmt: skip
-    """Return a convolution whose kernel is scaled anew for each image: (B, C, H, W) -> (B, C', H, W); `up` doubles H, W.
+    """Return a convolution whose kernel each image scales: (B, C, H, W) -> (B, C', H, W), or twice as high and wide.
 
     form: two ways to the same numbers. "weights" makes B kernels and convolves in B groups, as the paper does.
     "activations" scales the inputs by the style and the outputs by the demodulation, so that one kernel serves all:

@@ -15,19 +15,22 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "imagegen"
 LONGEST_MODULE = 350
 
-FAMILIES = {"vae", "vq", "prior", "hierarchy", "gan", "classifier", "decoder"}
-BELOW_RECIPES = {"images", "data", "layers", "objectives", "training", "pretrained", "metrics"} | FAMILIES
+FAMILIES = {"vae", "vq", "prior", "hierarchy", "gan", "stylegan", "classifier", "decoder"}
+BELOW_RECIPES = FAMILIES | {"images", "data", "layers", "augment"}
+BELOW_RECIPES |= {"objectives", "training", "pretrained", "metrics"}
 
 # module: the modules of the package that it may import. A new module enters this table first.
 MAY_IMPORT: dict[str, set[str]] = {
     "images": set(),
     "data": {"images"},
     "layers": set(),
+    "augment": set(),
     "vae": {"layers"},
     "vq": {"layers"},
     "hierarchy": {"layers", "vq"},  # two of its quantisers
     "prior": {"layers"},
     "gan": {"layers"},
+    "stylegan": set(),
     "classifier": {"layers"},
     "decoder": {"layers"},
     "objectives": set(),

@@ -19,6 +19,7 @@ from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
 from imagegen.gan import GAN, GANConfig
 from imagegen.hierarchy import HierarchicalVQVAE, HierarchyConfig
 from imagegen.prior import Prior, PriorConfig
+from imagegen.stylegan import StyleGAN, StyleGANConfig
 from imagegen.training import write_atomic
 from imagegen.vae import VAE, Autoencoder, VAEConfig
 from imagegen.vq import VQVAE, VQVAEConfig
@@ -34,6 +35,7 @@ FAMILIES: dict[str, tuple[type, type[nn.Module]]] = {
     "prior": (PriorConfig, Prior),
     "hierarchy": (HierarchyConfig, HierarchicalVQVAE),
     "gan": (GANConfig, GAN),
+    "stylegan": (StyleGANConfig, StyleGAN),
 }
 
 

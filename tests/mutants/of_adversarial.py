@@ -9,6 +9,7 @@ TESTS = {
 }
 GOODFELLOW = "https://arxiv.org/abs/1406.2661"
 GULRAJANI = "https://arxiv.org/abs/1704.00028"
+STYLEGAN2 = "https://arxiv.org/abs/1912.04958"
 
 
 def _mutant(name: str, place: str, old: str, new: str, story: str, source: str = OWN, **more) -> Mutant:
@@ -308,6 +309,125 @@ PENALTIES = (
     ),
 )  # fmt: skip
 
+_TESTS = ("tests/test_path_length.py",)
+_ROOT = "return (gradient.square().sum(-1).reshape(len(latents), -1).mean(1) + 1e-12).sqrt()"
+
+
+def _path(name: str, function: str, old: str, new: str, story: str, source: str = OWN) -> Mutant:
+    return Mutant(name, "objectives/adversarial", function, old, new, story, source, _TESTS)
+
+
+PATHS = (
+    _path(
+        "path-length-without-a-graph", "path_lengths",
+        "product, latents, create_graph=True,", "product, latents, retain_graph=True,",
+        "The lengths are numbers without a graph: the penalty is shown and trains nothing.",
+    ),
+    _path(
+        "path-length-not-per-pixel", "path_lengths",
+        "product = (images * y).sum() / math.sqrt(math.prod(images.shape[2:]))", "product = (images * y).sum()",
+        "y is not divided by the root of the number of pixels: at 64 pixels the length is 64 times as large and "
+        "its penalty 4,096 times as heavy.",
+        STYLEGAN2,
+    ),
+    _path(
+        "path-length-divided-by-the-pixels", "path_lengths",
+        "/ math.sqrt(math.prod(images.shape[2:]))", "/ math.prod(images.shape[2:])",
+        "y is divided by the number of pixels, where its root belongs.",
+        STYLEGAN2,
+    ),
+    _path(
+        "path-length-divided-by-the-channels-too", "path_lengths",
+        "math.prod(images.shape[2:])", "math.prod(images.shape[1:])",
+        "The channels are counted as places: colour images have a length that is too small by the root of 3.",
+        STYLEGAN2,
+    ),
+    _path(
+        "path-of-the-sum-of-the-pixels", "path_lengths",
+        "product = (images * y).sum()", "product = images.sum()",
+        "y is left out: what is measured is how far a step in w changes the mean brightness, and no other direction.",
+    ),
+    _path(
+        "path-along-positive-noise", "path_lengths",
+        "y = torch.randn(images.shape", "y = torch.rand(images.shape",
+        "y is drawn from 0 to 1, around a mean: one direction of the images counts most, that of all pixels together.",
+    ),
+    _path(
+        "one-y-for-the-batch", "path_lengths",
+        "torch.randn(images.shape, generator", "torch.randn(images.shape[1:], generator",
+        "All images of a batch are looked at along one direction.",
+    ),
+    _path(
+        "path-length-summed-over-layers", "path_lengths",
+        _ROOT, _ROOT.replace(".mean(1)", ".sum(1)"),
+        "The squares are summed over the layers too: with 8 of them the length is too large by the root of 8.",
+        STYLEGAN2,
+    ),
+    _path(
+        "path-length-averaged-over-coordinates", "path_lengths",
+        _ROOT, _ROOT.replace(".sum(-1)", ".mean(-1)"),
+        "The mean over the latent's coordinates stands for the sum: the length hangs on the size of w.",
+        STYLEGAN2,
+    ),
+    _path(
+        "path-length-of-the-batch", "path_lengths",
+        _ROOT, _ROOT.replace(".mean(1)", ".mean(1).mean().expand(len(latents))"),
+        "One length for the whole batch. The images differ and their mean does not: there is nothing left to even out.",
+    ),
+    _path(
+        "path-length-squared", "path_lengths",
+        _ROOT, _ROOT.replace(".sqrt()", ""),
+        "The root is missing, and the mean that is kept is that of the squares.",
+    ),
+    _path(
+        "path-length-without-a-floor", "path_lengths",
+        _ROOT, _ROOT.replace(" + 1e-12", ""),
+        "The root has no derivative at 0: a generator that gives one image for all latents turns to NaN.",
+    ),
+    _path(
+        "path-length-of-other-latents", "path_lengths",
+        "if images.dim() < 2 or latents.dim() < 2 or len(images) != len(latents):", "if False:",
+        "Images and latents of different number pass: the lengths are those of some of the images.",
+    ),
+    _path(
+        "latents-without-a-graph-let-in", "path_lengths",
+        "if not latents.requires_grad:", "if False:",
+        "Latents that nobody asked to follow are let in, and what is said then comes from the depth of autograd.",
+    ),
+    _path(
+        "latents-that-no-image-hangs-on", "path_lengths",
+        "if gradient is None:", "if False:",
+        "Where z was followed and the images were made from another w, None is squared.",
+    ),
+    _path(
+        "mean-that-follows-the-lengths", "path_penalty",
+        "device=lengths.device).detach()", "device=lengths.device)",
+        "The mean keeps its graph, so that a generator may lower all lengths together in place of evening them out.",
+    ),
+    _path(
+        "lengths-to-be-0", "path_penalty",
+        "return (lengths - mean).square()", "return lengths.square()",
+        "The lengths are drawn to 0 and not to their mean: the best generator gives one image for all latents.",
+        STYLEGAN2,
+    ),
+    _path(
+        "distance-not-squared", "path_penalty",
+        "return (lengths - mean).square()", "return lengths - mean",
+        "The square is missing: short lengths are rewarded without end.",
+        STYLEGAN2,
+    ),
+    _path(
+        "penalty-of-the-mean-length", "path_penalty",
+        "return (lengths - mean).square()", "return (lengths.mean() - mean).square().expand(len(lengths))",
+        "The distance of the batch's mean, in place of the mean distance: lengths may differ as they like.",
+    ),
+    _path(
+        "mean-for-each-image", "path_penalty",
+        "if lengths.dim() != 1 or mean.dim() != 0:", "if lengths.dim() != 1:",
+        "The lengths themselves pass for their mean, and the penalty is always 0.",
+    ),
+)  # fmt: skip
+
 RECIPE = (
     _mutant(
         "penalty-without-a-weight", "recipes/adversarial.AdversarialObjective.__post_init__",
@@ -394,7 +514,7 @@ RECIPE = (
         "generator's liking.",
     ),
     _mutant(
-        "gradients-of-the-step-before", "recipes/adversarial.alternating_step",
+        "gradients-of-the-step-before", "recipes/adversarial.descend",
         "adam.zero_grad(set_to_none=True)", "pass",
         "The gradients are never set to 0: each step adds to those of all steps before.",
         "https://github.com/Adversarial-Deep-Learning/code-soup/issues/69", bug=21,
@@ -461,7 +581,7 @@ RECIPE = (
 EVALUATION = (
     _mutant(
         "images-cut-at-0", "evaluation/adversarial.generated",
-        "to_uint8(model.generator(part))", "to_uint8(model.generator(part).clamp(min=0))",
+        "to_uint8(model.generator(part).clamp(-1, 1))", "to_uint8(model.generator(part).clamp(0, 1))",
         "Images in [-1, 1] are taken for images in [0, 1]: all that is darker than the middle is lost.",
     ),
     _mutant(
@@ -476,4 +596,4 @@ EVALUATION = (
     ),
 )  # fmt: skip
 
-MUTANTS = LOSSES + CUT_OR_REDUCED + PENALTIES + RECIPE + EVALUATION
+MUTANTS = LOSSES + CUT_OR_REDUCED + PENALTIES + PATHS + RECIPE + EVALUATION

@@ -2,6 +2,7 @@
 
 from tests.mutants import (
     of_adversarial,
+    of_augment,
     of_data,
     of_evaluation,
     of_gan,
@@ -11,6 +12,8 @@ from tests.mutants import (
     of_objectives,
     of_prior,
     of_recipes,
+    of_style_recipes,
+    of_stylegan,
     of_the_rest,
     of_vae,
     of_vq,
@@ -25,6 +28,9 @@ MUTANTS: tuple[Mutant, ...] = (
     + of_hierarchy.MUTANTS
     + of_gan.MUTANTS
     + of_adversarial.MUTANTS
+    + of_stylegan.MUTANTS
+    + of_style_recipes.MUTANTS
+    + of_augment.MUTANTS
     + of_recipes.MUTANTS
     + of_layers.MUTANTS
     + of_data.MUTANTS

@@ -15,7 +15,7 @@ from imagegen.images import to_uint8
 def generated(model: GAN, n: int, generator: Generator) -> Tensor:
     """Return n uint8 images of a GAN in evaluation mode, on the CPU; all latents are drawn first, from N(0, I)."""
     z = model.draw(n, generator=generator)
-    return torch.cat([to_uint8(model.generator(part)).cpu() for part in z.split(BATCH)])
+    return torch.cat([to_uint8(model.generator(part).clamp(-1, 1)).cpu() for part in z.split(BATCH)])
 
 
 def measure_gan(model: GAN, protocol: Protocol, *, ema: float | None = None, progress: bool = False,

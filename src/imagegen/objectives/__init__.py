@@ -1,7 +1,7 @@
 """Every term of every loss: tensors in, one value per image (B,) out. The caller takes the one mean over the batch.
 
 Two subjects, all of whose names are importable from here: `likelihood` holds likelihoods, divergences and the terms of
-discrete codes, in nats; `adversarial` the two players' losses and the penalties on a discriminator's gradient.
+discrete codes, in nats; `adversarial` the two players' losses and the penalties on their networks' gradients.
 """
 
 from imagegen.objectives.adversarial import (
@@ -10,6 +10,8 @@ from imagegen.objectives.adversarial import (
     generator_loss,
     gradient_penalty,
     instance_noise,
+    path_lengths,
+    path_penalty,
     zero_centred_penalty,
 )
 from imagegen.objectives.likelihood import (
@@ -39,5 +41,5 @@ __all__ = [
     "codebook_loss", "commitment_loss", "discretised_logistic_nll", "discriminator_loss", "free_bits", "gaussian_kl",
     "gaussian_kl_per_dim", "gaussian_log_density", "gaussian_nll", "generator_loss", "gradient_penalty",
     "implied_likelihood", "importance_weighted_bound", "instance_noise", "kl_weight", "log_importance_weight",
-    "normalised_importance_weights", "zero_centred_penalty",
+    "normalised_importance_weights", "path_lengths", "path_penalty", "zero_centred_penalty",
 ]  # fmt: skip

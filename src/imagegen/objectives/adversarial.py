@@ -1,9 +1,10 @@
-"""The two players' losses, each to be minimised by its player, and the penalties on a discriminator's gradient.
+"""The two players' losses, each to be minimised by its player, and the penalties on their networks' gradients.
 
 A discriminator gives one logit an image, large where it believes the image to be real: D(x) = sigmoid(logit). A
 critic gives a score without that meaning.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -105,6 +106,48 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     # The root's own gradient is infinite at 0, where a flat critic stands.
     length = (_gradients(critic, points).square().sum(1) + 1e-12).sqrt()
     return (length - norm).square()
+
+
+def path_lengths(images: Tensor, latents: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Return |J^T y| of each image, J its Jacobian by its latent, y ~ N(0, I) / sqrt(H W): how far a step in w leads.
+
+    Where these lengths are alike for all images and all y, equal steps in w change the image equally, in whatever
+    direction: J is orthogonal up to a factor. Over y the mean of the squares is the sum of J's squares, over H W.
+    Args: images: (B, C, H, W), or points (B, C), made from the latents by a graph. latents: (B, D), or (B, L, D) where
+        each of L layers takes its own: squares are summed over D and averaged over L. An image must hang on its own
+        latent alone (no BatchNorm). generator: of y.
+    Returns: (B,), with a graph to the generator's parameters, so that a penalty on them can be trained.
+    Raises: ValueError: batches that differ, latents without D or a graph, images that do not hang on the latents.
+    Source: Karras et al. 2020, arXiv:1912.04958, equation 4; what is divided by H W and L: their implementation.
+    """
+    if images.dim() < 2 or latents.dim() < 2 or len(images) != len(latents):
+        shapes = f"images {tuple(images.shape)} and latents {tuple(latents.shape)}"
+        raise ValueError(f"{shapes}, expected (B, C, H, W) and (B, D) or (B, L, D) with the same B")
+    if not latents.requires_grad:
+        raise ValueError("the latents have no graph: requires_grad_() comes before the images are made")
+    y = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+    gradient = None
+    if images.requires_grad:
+        product = (images * y).sum() / math.sqrt(math.prod(images.shape[2:]))
+        (gradient,) = torch.autograd.grad(product, latents, create_graph=True, allow_unused=True)
+    if gradient is None:
+        raise ValueError("the images do not hang on these latents, or were made without a graph")
+    # The root's own gradient is infinite at 0, where a generator that has collapsed stands.
+    return (gradient.square().sum(-1).reshape(len(latents), -1).mean(1) + 1e-12).sqrt()
+
+
+def path_penalty(lengths: Tensor, mean: float | Tensor) -> Tensor:
+    """Return (length - mean)^2 of each image, (B,): 0 where all steps in w lead equally far.
+
+    mean: a running mean of the lengths, one number, that the caller keeps; it is held constant.
+    Raises: ValueError: lengths that are not one an image, or a mean that is not one number.
+    Source: as `path_lengths`.
+    """
+    mean = torch.as_tensor(mean, dtype=lengths.dtype, device=lengths.device).detach()
+    if lengths.dim() != 1 or mean.dim() != 0:
+        shapes = f"lengths {tuple(lengths.shape)} and mean {tuple(mean.shape)}"
+        raise ValueError(f"{shapes}, expected (B,) and one number")
+    return (lengths - mean).square()
 
 
 def instance_noise(x: Tensor, std: float, *, generator: torch.Generator | None = None) -> Tensor:

@@ -25,6 +25,7 @@ from imagegen.recipes.code_terms import (
     levels_of,
     vq_terms,
 )
+from imagegen.recipes.style import StyleObjective, style_optimisers, style_step
 from imagegen.recipes.terms import (
     AttributeObjective,
     AutoencoderObjective,
@@ -38,9 +39,9 @@ from imagegen.training import EMA, CheckpointError, NonFiniteLoss, Session, lear
 __all__ = [
     "DATA", "RECIPES", "AdversarialObjective", "AttributeObjective", "AutoencoderObjective",
     "ClassifierObjective", "HierarchyObjective", "Job", "LevelPriorObjective", "Objective",
-    "PriorObjective", "Recipe", "RecipeError", "VAEObjective", "VQObjective", "alternating_step", "budget",
-    "codes_of", "levels_of", "optimisers", "plan", "recipe_step", "required", "train", "train_stale",
-    "vae_terms", "vq_terms", "why_stale", "write_weights",
+    "PriorObjective", "Recipe", "RecipeError", "StyleObjective", "VAEObjective", "VQObjective",
+    "alternating_step", "budget", "codes_of", "levels_of", "optimisers", "plan", "recipe_step", "required",
+    "train", "train_stale", "vae_terms", "vq_terms", "why_stale", "write_weights",
 ]  # fmt: skip
 
 
@@ -202,11 +203,14 @@ def _set_up(recipe: Recipe, n_steps: int, bare: nn.Module, ema: EMA,
             fabric: Any) -> tuple[dict[str, Any], Callable[[tuple[int, Batch]], dict[str, Tensor]]]:  # fmt: skip
     """Return a training's optimisers, by the names that a checkpoint has for them, and its step."""
     if isinstance(recipe.objective, AdversarialObjective):
-        adams = optimisers(recipe, bare)
+        style = isinstance(recipe.objective, StyleObjective)
+        adams = (style_optimisers if style else optimisers)(recipe, bare)
         pairs = zip((bare.generator, bare.discriminator), adams, strict=True)
         players, adams = zip(*(fabric.setup(player, adam) for player, adam in pairs), strict=True)
         parts = {"optimizer": adams[0], "critic_optimizer": adams[1]}
-        return parts, alternating_step(recipe, n_steps, bare, players, adams, ema, fabric)
+        return parts, (style_step if style else alternating_step)(
+            recipe, n_steps, bare, players, adams, ema, fabric
+        )
     adam = torch.optim.AdamW(
         bare.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
     )

@@ -112,6 +112,32 @@ def optimisers(recipe: Any, model: GAN) -> tuple[torch.optim.Optimizer, torch.op
     return made[0], made[1]
 
 
+def descend(recipe: Any, n_steps: int, fabric: Any) -> Callable[..., Tensor]:
+    """Return an update: (player, adam, loss, peak, index) -> the norm of the gradient before it was clipped.
+
+    peak: the learning rate at its highest; the schedule is the recipe's. index: of the step. own: the loss was taken
+    through the bare network, so that the gradients of the processes are averaged here and not by the set-up form.
+    """
+
+    def update(player: nn.Module, adam: torch.optim.Optimizer, loss: Tensor, peak: float, index: int, *,
+               own: bool = False) -> Tensor:  # fmt: skip
+        adam.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        if own and fabric.world_size > 1:
+            for parameter in player.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.copy_(fabric.all_reduce(parameter.grad, reduce_op="mean"))
+        norm = fabric.clip_gradients(player, adam, max_norm=recipe.clip, error_if_nonfinite=False)
+        for group in adam.param_groups:
+            group["lr"] = learning_rate(
+                index, n_steps, peak=peak, warmup=recipe.lr_warmup, final=recipe.lr_final
+            )
+        adam.step()
+        return norm
+
+    return update
+
+
 def alternating_step(recipe: Any, n_steps: int, model: GAN, players: tuple[nn.Module, nn.Module],
                      optimisers: tuple[torch.optim.Optimizer, torch.optim.Optimizer], ema: EMA,
                      fabric: Any) -> Callable[[tuple[int, Batch]], dict[str, Tensor]]:  # fmt: skip
@@ -144,18 +170,7 @@ def alternating_step(recipe: Any, n_steps: int, model: GAN, players: tuple[nn.Mo
         with fabric.autocast():
             return model.discriminator(x).float()
 
-    def update(
-        player: nn.Module, adam: torch.optim.Optimizer, loss: Tensor, peak: float, index: int
-    ) -> Tensor:
-        adam.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        norm = fabric.clip_gradients(player, adam, max_norm=recipe.clip, error_if_nonfinite=False)
-        for group in adam.param_groups:
-            group["lr"] = learning_rate(
-                index, n_steps, peak=peak, warmup=recipe.lr_warmup, final=recipe.lr_final
-            )
-        adam.step()
-        return norm
+    update = descend(recipe, n_steps, fabric)
 
     def step(numbered: tuple[int, Batch]) -> dict[str, Tensor]:
         index, batch = numbered

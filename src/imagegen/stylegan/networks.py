@@ -1,4 +1,4 @@
-"""A generator that is told its style layer by layer, and its critic: StyleGAN2 (Karras et al. 2020, arXiv:1912.04958)."""
+"""StyleGAN2: a generator told its style layer by layer, and its critic (Karras et al. 2020, arXiv:1912.04958)."""
 
 import math
 from dataclasses import dataclass
@@ -107,7 +107,7 @@ class StyleLayer(nn.Module):
     """A modulated convolution with noise, bias and rectifier: x (B, C, H, W), w (B, D) -> (B, C', H', W').
 
     The style is an affine function of w that starts around 1. The noise has one learned strength for each channel,
-    which starts at 0: (C',).
+    which starts at 0, (C',), as in the first paper (arXiv:1812.04948).
     """
 
     def __init__(self, n_in: int, n_out: int, size: int, *, up: bool = False) -> None:
@@ -171,7 +171,7 @@ class Synthesis(nn.Module):
             raise ValueError(f"ws has shape {tuple(ws.shape)}, expected (B, {expected[0]}, {expected[1]})")
         if noise not in NOISES:
             raise ValueError(f"noise is {noise!r}, expected one of {', '.join(NOISES)}")
-        x = self.constant.expand(len(ws), -1, -1, -1)
+        x = self.constant.expand(ws.shape[0], -1, -1, -1)
         x = self.body[0](x, ws[:, 0], self._noise(0, noise, ws, generator))
         skip = self.config.output == "skip"
         image = self.to_image[0](x, ws[:, 1]) if skip else None
@@ -183,7 +183,7 @@ class Synthesis(nn.Module):
                 x = inner  # the style of the next layer also makes this grid's image
                 image = filtered(image, up=2) + self.to_image[grid](x, ws[:, second + 1])
             else:
-                x = (self.shortcuts[grid - 1](filtered(x, up=2)) + inner) / math.sqrt(2)
+                x = (filtered(self.shortcuts[grid - 1](x), up=2) + inner) / math.sqrt(2)
         return image if skip else self.to_image[0](x, ws[:, -1])
 
     def _noise(self, layer: int, kind: str, ws: Tensor, generator: Random | None) -> Tensor | None:
@@ -198,7 +198,7 @@ class Synthesis(nn.Module):
 
 
 class Generator(nn.Module):
-    """z (B, D) -> images (B, C, S, S). Its parts `mapping` and `synthesis` can be called alone; `w_mean` is the mean of w."""
+    """z (B, D) -> images (B, C, S, S). `mapping` and `synthesis` can be called alone; `w_mean` is the mean of w."""
 
     def __init__(self, config: StyleGANConfig) -> None:
         super().__init__()
@@ -298,6 +298,7 @@ class StyleGAN(nn.Module):
         self.config = config
         self.generator = Generator(config)
         self.discriminator = Discriminator(config)
+        self.register_buffer("path_mean", torch.zeros(()))  # of the training: what path lengths are held to
 
     def draw(self, n: int, *, generator: Random | None = None) -> Tensor:
         """Return n latents z ~ N(0, I), (n, D), where the weights are; drawn on `generator`'s device."""

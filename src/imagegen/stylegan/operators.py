@@ -70,11 +70,14 @@ def filtered(x: Tensor, *, up: int = 1, down: int = 1, pad: tuple[int, int] | No
 
     up = 2 puts zeros between the pixels first and keeps the mean; down = 2 keeps every second result. A constant image
     stays that constant, except within two pixels of the edge, outside which there are zeros.
-    pad: pixels of zeros before and behind each axis; the default keeps the size, times up, by down.
-    Raises: ValueError: up or down is not 1 or 2, or both are 2.
+    pad: pixels of zeros before and behind each axis; the default keeps the size, times up, by down;
+    without either it shifts by half a pixel.
+    Raises: ValueError: up or down is not 1 or 2, or both are 2, or pad is given with up = 2.
     Source: Karras et al. 2020, arXiv:1912.04958 (its networks' filter); one depthwise convolution, whose two axes are
         applied together.
     """
+    if up == 2 and pad is not None:
+        raise ValueError(f"pad is {pad}, and up = 2 sets its own")
     if (up, down) not in ((1, 1), (2, 1), (1, 2)):
         raise ValueError(f"up is {up} and down is {down}, expected 1 and 1, 2 and 1, or 1 and 2")
     axis = torch.tensor(BINOMIAL, dtype=x.dtype, device=x.device) * (up / sum(BINOMIAL))
@@ -107,7 +110,7 @@ def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bo
     form: two ways to the same numbers. "weights" makes B kernels and convolves in B groups, as the paper does.
     "activations" scales the inputs by the style and the outputs by the demodulation, so that one kernel serves all:
     a factor of an input channel may stand before the sum over inputs, one of an output channel behind it.
-    Args: weight: (C', C, k, k), k odd. style: (B, C). up: doubles height and width, then filters.
+    Args: weight: (C', C, k, k), k odd, at most 5 with `up`. style: (B, C). up: doubles height and width, then filters.
     Raises: ValueError: another form, or a style that does not fit.
     Source: Karras et al. 2020, arXiv:1912.04958, section 2.2.
     """
@@ -130,7 +133,7 @@ def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bo
     if not up:
         return out
     # The transposed convolution gives 2H + 1; the blur, with a factor of 2 an axis for the zeros, takes one off.
-    return 4 * filtered(out, pad=(1, 1))
+    return 4 * filtered(out, pad=(2 - kernel // 2,) * 2)
 
 
 def _convolved(x: Tensor, weight: Tensor, up: bool, groups: int) -> Tensor:
@@ -146,8 +149,8 @@ def with_spread(x: Tensor, group: int = 4) -> Tensor:
     """Return x (B, C, H, W) with one channel more: how much the images of a group differ, a number for the group.
 
     The deviation over the group's images, of each channel and place, averaged over channels and places. A critic that
-    is told it sees a collapse, where one that looks at single images cannot. A batch that `group` does not divide is
-    split into equal groups as near to it as can be.
+    is told it sees a collapse, where one that looks at single images cannot. The groups have the largest size that
+    divides the batch and is not above `group`: in a batch of a prime number above it, 1, and no spread.
     Source: Karras et al. 2018, arXiv:1710.10196, section 3.
     """
     batch, _, height, width = x.shape

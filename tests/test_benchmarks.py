@@ -658,7 +658,7 @@ def test_a_slow_discriminator_moves_less_and_the_generator_as_much():
 
 
 def test_the_recording_holds_points_and_field_where_they_are():
-    """A stand-in that draws known points, and a discriminator whose logit is y: the top row says real."""
+    """A stand-in that draws known points, and a discriminator whose score is 10 y + x: the top row says real."""
     setting = dataclasses.replace(ring.QUICK, n_shown=3, n_points=4)
     drawn = torch.tensor([[-3.0, 3.0], [0.0, 1.5], [9.0, -9.0], [0.0, 0.0]])
     stand_in = types.SimpleNamespace(
@@ -680,6 +680,31 @@ def test_the_recording_holds_points_and_field_where_they_are():
         assert run["field_kind"] == ("score" if name == "wasserstein" else "probability")
 
 
+def test_only_what_a_probability_is_is_shown_as_one():
+    """Scores -1, 0, 1 and 3 in four cells. Least squares aims at 0 and 1; a hinge's score is not cut off at either."""
+    setting = dataclasses.replace(ring.QUICK, side=2)
+    scores = torch.tensor([-1.0, 0.0, 1.0, 3.0])
+    stand_in = types.SimpleNamespace(generator=lambda z: z, discriminator=lambda x: scores)
+    expected = {
+        "least_squares": ("probability", [0, 0, 255, 255]),
+        "non_saturating": ("probability", [69, 128, 186, 243]),  # 255 / (1 + exp(-s))
+        "hinge": ("score", [0, 64, 128, 255]),
+        "wasserstein": ("score", [0, 64, 128, 255]),
+    }
+    for name, (kind, levels) in expected.items():
+        recorder = ring.Recorder(ring.WAYS[name], setting)
+        recorder.look(0, stand_in)
+        run = recorder.as_dict()
+        assert (run["field_kind"], unpacked(run["field"], (4,)).tolist()) == (kind, levels)
+
+
+def test_the_mean_of_collapsed_points_is_off_the_centre():
+    """One mode is a radius away; all eight, and no mode at all, are not."""
+    centres = ring_centres(8)
+    assert ring.off_centre(centres[3].expand(10, 2)) == pytest.approx(2)
+    assert ring.off_centre(centres.repeat(10, 1)) < 1e-6 and ring.off_centre(torch.zeros(10, 2)) == 0
+
+
 def test_the_recording_of_the_package_is_the_benchmarks():
     """Its ways, steps and sizes are the benchmark's, and it is small enough to be sent with a page."""
     text, setting = ring.RECORDING.read_text(), ring.Setting()
@@ -696,22 +721,54 @@ def test_the_recording_of_the_package_is_the_benchmarks():
 
 
 def test_the_claims_on_the_ring_are_those_of_the_worst_seed():
-    rows = dict.fromkeys(ring.WAYS, [(8, 0.9), (8, 0.8)])
-    entries, claims = ring.summary(rows | {"slow": [(1, 0.1), (2, 0.3)]}, ring.QUICK)
-    assert [(claim.value, claim.met) for claim in claims] == [(2, True), (0, True)]
+    rows = dict.fromkeys(ring.WAYS, [(8, 0.9, 0.01), (8, 0.8, 0.02)])
+    entries, claims = ring.summary(rows | {"slow": [(1, 0.1, 2.0), (2, 0.3, 1.25)]}, ring.QUICK)
+    assert [(claim.value, claim.met) for claim in claims] == [(2, True), (0.8, True), (0, True)]
     assert entries["slow_modes"]["value"] == 1.5
     assert (entries["slow_modes"]["min"], entries["slow_modes"]["max"]) == (1, 2)
     assert entries["slow_high_quality"]["values"] == [0.1, 0.3]
-    spoiled = rows | {"slow": [(1, 0.1), (3, 0.3)], "non_saturating": [(8, 0.9), (7, 0.9)]}
-    assert [claim.met for claim in ring.summary(spoiled, ring.QUICK)[1]] == [False, False]
+    assert entries["slow_off_centre"]["value"] == 1.625 and entries["slow_off_centre"]["min"] == 1.25
+    spoiled = rows | {"slow": [(1, 0.1, 2.0), (3, 0.3, 0.5)], "non_saturating": [(8, 0.9, 0), (7, 0.9, 0)]}
+    assert [claim.met for claim in ring.summary(spoiled, ring.QUICK)[1]] == [False, False, False]
+
+
+def test_a_generator_that_has_learned_nothing_does_not_pass_for_a_collapsed_one():
+    setting, rows = dataclasses.replace(ring.Setting(), n_steps=1), []
+
+    def look(step, model):
+        points = model.sample(setting.n_points, generator=torch.Generator().manual_seed(0)).detach()
+        rows.append((*ring.found(points), ring.off_centre(points)))
+
+    ring.trained(ring.WAYS["slow"], setting, 0, look)
+    _, claims = ring.summary(dict.fromkeys(ring.WAYS, rows), setting)
+    assert [claim.met for claim in claims] == [True, False, False]
+    nowhere = ring.summary(dict.fromkeys(ring.WAYS, [(0, 0.0, 0.0)] * 2), setting)[1]
+    assert nowhere[1].value is None and not nowhere[1].met
 
 
 def test_quick_writes_a_recording_only_where_it_is_told_to(tmp_path):
     before = ring.RECORDING.read_bytes()
     ring.measure(quick=True, say=lambda _: None)
     assert ring.RECORDING.read_bytes() == before
-    ring.measure(quick=True, say=lambda _: None, to=tmp_path / "new/ring.json")
+    record = ring.measure(quick=True, say=lambda _: None, to=tmp_path / "new/ring.json")
     assert RingExplorer(tmp_path / "new/ring.json")  # which reads all of it
+    origin = json.loads((tmp_path / "new/ring.json").read_text())["origin"]
+    assert origin == {part: record[part] for part in origin} and origin["seed"] == 0
+
+
+def test_a_measurement_that_is_cut_short_leaves_no_recording(tmp_path, monkeypatch):
+    trained, seeds = ring.trained, []
+
+    def until_the_second_seed(way, setting, seed, look):
+        seeds.append(seed)
+        if seed == 1:
+            raise KeyboardInterrupt
+        return trained(way, setting, seed, look)
+
+    monkeypatch.setattr(ring, "trained", until_the_second_seed)
+    with pytest.raises(KeyboardInterrupt):
+        ring.measure(quick=True, say=lambda _: None, to=tmp_path / "ring.json")
+    assert seeds == [0] * len(ring.WAYS) + [1] and not list(tmp_path.iterdir())
 
 
 # ---- the whole of each, at a size that shows nothing -----------------------------------------------------------

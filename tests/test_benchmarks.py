@@ -1,5 +1,6 @@
 """The benchmarks run, their clock and their claims are sound, and the example they measure against is the example."""
 
+import base64
 import copy
 import dataclasses
 import importlib
@@ -540,10 +541,16 @@ def test_each_way_holds_the_discriminator_in_the_way_that_it_says():
     source = torch.Generator().manual_seed(0)
     largest, parametrised = {}, set()
     for name, way in ways.items():
-        model, moved = stability.trained(
-            config, way, lambda _: torch.randn(8, 2, generator=source), 0.05, (0.0, 0.9), 0.0, 0
+        model, step = stability.players(
+            config, way, lambda _: torch.randn(8, 2, generator=source), lr=0.05, betas=(0.0, 0.9), seed=0
         )
-        assert moved == 10 // way.objective.critic_steps == {"clipping": 5, "gradient": 5}.get(name, 10)
+        moved = []
+        for index in range(10):
+            before = [p.clone() for p in model.generator.parameters()]
+            step(index)
+            pairs = zip(before, model.generator.parameters(), strict=True)
+            moved.append(not all(torch.equal(*pair) for pair in pairs))
+        assert moved == ([False, True] * 5 if name in ("clipping", "gradient") else [True] * 10)
         largest[name] = max(p.abs().max().item() for p in model.discriminator.parameters())
         if torch.nn.utils.parametrize.is_parametrized(model.discriminator.head):
             parametrised.add(name)
@@ -556,43 +563,115 @@ def test_each_way_holds_the_discriminator_in_the_way_that_it_says():
     assert (ways["gradient"].objective.weight, ways["r1"].objective.weight) == (0.5, 1.0)
 
 
+def test_a_slow_hour_changes_neither_the_cost_of_a_step_nor_the_steps(monkeypatch):
+    """A clock on which the machine is ten times slower in two rounds of five: the median is that of the others."""
+    now, blocks = [0.0], []
+    each = {"none": 1.0, "clipping": 2.0, "gradient": 4.0, "spectral": 3.0, "r1": 2.5}
+    monkeypatch.setattr(clock.time, "process_time", lambda: now[0])
+
+    def taken(kind, n_steps):
+        slow = 10 if len(blocks) // 5 in (2, 4) else 1
+        blocks.append(kind)
+        now[0] += slow * each[kind] * n_steps
+
+    monkeypatch.setattr(stability, "started", lambda name, kind, *rest: (None, kind))
+    monkeypatch.setattr(stability, "taken", taken)
+    setting = dataclasses.replace(stability.QUICK, rounds=5, timed=(50, 20))
+    for name in ("ring", "fashion"):
+        blocks.clear()
+        assert stability.costs(name, None, setting) == pytest.approx(each)
+        assert blocks == list(each) * 6
+
+
+def test_a_seed_gives_the_same_run_again(small_data):
+    """All ways, on both data sets; another seed, and another number of steps, give other weights."""
+    images = small_data("train").images
+
+    def weights(name, kind, seed, n_steps):
+        model, step = stability.started(name, kind, seed, images, stability.QUICK)
+        stability.taken(step, n_steps)
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    for name in ("ring", "fashion"):
+        for kind in stability.ways_on(name, stability.QUICK):
+            once = weights(name, kind, 0, 4)
+            assert torch.equal(once, weights(name, kind, 0, 4))
+            assert not torch.equal(once, weights(name, kind, 1, 4))
+            assert not torch.equal(once, weights(name, kind, 0, 6))
+
+
 def test_samples_of_the_ring_are_judged_by_all_three_measures():
     """A stand-in that draws from two of the eight modes: two found, all good, and most points have to travel."""
-    centres = stability.ring_centres(stability.MODES)
+    centres = ring_centres(stability.MODES)
     draw = lambda n, generator: centres[torch.arange(n) % 2 * 4]  # noqa: E731
     found = stability.judged_points(types.SimpleNamespace(sample=draw), stability.QUICK)
     assert (found["modes"], found["high_quality"]) == (2, 1.0)
     assert found["w1"] > 1
-    shown = list(stability.base64.b64decode(found["shown"]))
+    shown = list(base64.b64decode(found["shown"]))
     assert shown[:4:2] == [round(255 * 5 / 6), round(255 / 6)]  # 2 and -2 on [-3, 3]
 
 
-def test_quick_runs_every_way_and_a_killed_measurement_goes_on(small_data, monkeypatch, tmp_path):
-    """What was done is kept and read again; with another setting it is not."""
+def test_quick_runs_every_way(small_data, monkeypatch, tmp_path):
     monkeypatch.setitem(DATA, "fashion-mnist", small_data)
     assert command.main(["--only", "stability", "--quick", "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "bench-stability.json").read_text())
-    assert all(math.isfinite(metric["value"]) and metric["unit"] for metric in record["metrics"].values())
-    assert len(record["shown"]) == 10 and len(record["claims"]) == 3
-    setting = dataclasses.replace(stability.QUICK, seeds=(0,))
-    kept, runs = tmp_path / "runs" / "kept.json", []
+    metrics = record["metrics"]
+    assert all(math.isfinite(metric["value"]) and metric["unit"] for metric in metrics.values())
+    assert len(record["shown"]) == 10 and len(record["claims"]) == 3 and record["seed"] == 0
+    for name in ("ring", "fashion"):
+        for kind in stability.ways_on(name, stability.QUICK):
+            steps, updates, cost = (
+                metrics[f"{name}_{kind}_{what}"]["value"] for what in ("steps", "updates", "cost")
+            )
+            assert (steps, updates) == (10, 5 if kind in ("clipping", "gradient") else 10) and cost > 0
 
-    def one_run(name, kind, seed, *rest):
-        runs.append(f"{name} {kind} {seed}")
+
+def test_a_killed_measurement_goes_on_as_the_same_code_alone(small_data, monkeypatch, tmp_path):
+    """Runs and costs are kept and read again; of another commit, or of changed code, they are not; nothing is left."""
+    monkeypatch.setitem(DATA, "fashion-mnist", small_data)
+    setting = dataclasses.replace(stability.QUICK, seeds=(0, 1), seconds=(20.0, 70.0))
+    kept, runs, timed = tmp_path / "runs" / "kept.json", [], []
+    origin = {"commit": "a", "dirty": False, "torch": "2", "device": "here", "date": "today"}
+    measures = {"ring": {"modes": 8.0, "w1": 0.1, "shown": ""}, "fashion": {"fd": 5.0, "shown": ""}}
+
+    def one_run(name, kind, seed, n_steps, *rest):
+        runs.append((f"{name} {kind} {seed}", n_steps))
         if len(runs) == 4:
             raise KeyboardInterrupt
-        return {"modes": 1.0}
+        return measures[name] | {"steps": n_steps}
+
+    def costs(name, *rest):
+        timed.append(name)
+        return dict.fromkeys(stability.ways_on(name, setting), float(len(timed)))
 
     monkeypatch.setattr(stability, "one_run", one_run)
-    with pytest.raises(KeyboardInterrupt):
-        stability.compared(setting, lambda _: None, kept)
-    found = stability.compared(setting, lambda _: None, kept)
-    assert (
-        len(runs) == 11 and runs[3] == runs[4] == "ring spectral 0"
-    )  # ten, and the one that was cut short again
-    assert len(found) == 12
-    stability.compared(dataclasses.replace(setting, lr=(1.0, 1.0)), lambda _: None, kept)
-    assert len(runs) == 21
+    monkeypatch.setattr(stability, "costs", costs)
+    monkeypatch.setattr(stability, "provenance", lambda _: dict(origin))
+    monkeypatch.setattr(stability, "Setting", lambda: setting)
+    monkeypatch.setattr(stability, "PROGRESS", kept)
+
+    def interrupted():
+        runs.clear()
+        with pytest.raises(KeyboardInterrupt):
+            stability.measure(say=lambda _: None)
+
+    interrupted()
+    record = stability.measure(say=lambda _: None)
+    assert timed == ["ring", "fashion"]
+    assert len(runs) == 21 and runs[3] == runs[4] == ("ring spectral 0", 20)  # cut short, and again
+    assert runs[-1] == ("fashion r1 1", 35) and record["metrics"]["ring_r1_cost"]["value"] == 1000
+    assert not kept.exists() and record["commit"] == "a"
+
+    interrupted()
+    origin["commit"] = "b"
+    assert kept.exists() and stability.measure(say=lambda _: None)["commit"] == "b"
+    assert len(runs) == 24 and not kept.exists()
+
+    origin["dirty"] = True
+    interrupted()
+    assert not kept.exists()
+    stability.measure(say=lambda _: None)
+    assert len(runs) == 24
 
 
 def test_a_probe_chooses_its_penalty_without_the_fresh_images():

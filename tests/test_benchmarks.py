@@ -447,6 +447,64 @@ def test_drawing_from_the_peer_leaves_its_averages_alone(small_data):
     assert all(value.equal(before[name]) for name, value in generator.state_dict().items())
 
 
+def test_two_steps_of_the_peer_are_those_written_by_hand(small_data):
+    """D by -log D(x) - log(1 - D(G(z))), then G by -log D(G(z)) against D as moved; all weights and averages agree.
+
+    Two steps, for what the first leaves behind in the gradients and in Adam is seen in the second.
+    """
+    images, setting = small_data("train").images, gan.QUICK
+    side = gan.peer(images, setting)
+    cells = dict(zip(side.step.__code__.co_freevars, side.step.__closure__, strict=True))
+    theirs = [cells[name].cell_contents for name in ("generator", "critic")]
+    generator, critic = (copy.deepcopy(player) for player in theirs)
+    adam_g, adam_d = (
+        torch.optim.Adam(player.parameters(), lr=2e-4, betas=(0.5, 0.999)) for player in (generator, critic)
+    )
+    torch.manual_seed(5)
+    side.step(0)
+    side.step(1)
+    torch.manual_seed(5)
+    for index in range(2):
+        x = gan.Batches(images, batch_size=setting.batch_size, seed=setting.seed).at(index).x
+        x = torch.nn.functional.pad(x, (2,) * 4, value=-1.0)
+        z = torch.randn(len(x), setting.latent_dim, 1, 1)
+        with torch.no_grad():
+            fake = copy.deepcopy(generator)(z)  # of a copy: the averages are to move once a step
+        loss = -critic(x).log().mean() - (1 - critic(fake)).log().mean()
+        adam_d.zero_grad()
+        loss.backward()
+        adam_d.step()
+        loss = -critic(generator(z)).log().mean()
+        adam_g.zero_grad()
+        loss.backward()
+        adam_g.step()
+    for their, mine in zip(theirs, (generator, critic), strict=True):
+        for name, value in their.state_dict().items():
+            torch.testing.assert_close(value, mine.state_dict()[name], rtol=0, atol=2e-6, msg=name)
+
+
+def test_ours_plans_as_many_steps_as_fit_into_the_last_point(small_data, monkeypatch):
+    """A first step of 40 s, for warmth, and others of a quarter of a second: 400 in 100 s, by which the rate falls."""
+    pytest.importorskip("lightning_fabric")
+    now, planned = [0.0], []
+
+    def stepping(recipe, n_steps, *rest):
+        planned.append(n_steps)
+
+        def taken(numbered):
+            now[0] += 0.25 if numbered[0] else 40.0
+
+        return taken
+
+    monkeypatch.setattr(gan.time, "process_time", lambda: now[0])
+    monkeypatch.setattr(gan, "alternating_step", stepping)
+    recipe = gan.RECIPES[gan.NAME]
+    recipe = dataclasses.replace(recipe, model=gan.tiny(recipe.model), batch_size=8)
+    setting = dataclasses.replace(gan.QUICK, points=(50.0, 100.0), calibration=4)
+    gan.ours(recipe, small_data("train").images, setting)
+    assert planned[-1] == 400
+
+
 def test_a_race_counts_the_steps_alone_and_goes_by_turns(monkeypatch):
     """A step of 1 s against one of 3 s, and examinations of 1000 s: each trains to the point, in turns."""
     now, order = [0.0], []
@@ -501,24 +559,78 @@ def test_the_series_of_the_curves_are_those_of_the_training(small_data):
     assert curves.last_of([{"a": float(i)} for i in range(8)], "a") == 6.5
 
 
-def test_the_variants_differ_in_what_their_names_say():
-    healthy = curves.VARIANTS["healthy"]
-    rates = {name: variant.critic_lr / variant.lr for name, variant in curves.VARIANTS.items()}
-    assert rates["strong"] == pytest.approx(40) and rates["weak"] == pytest.approx(0.01)
-    assert healthy.generator_steps == 1 and curves.VARIANTS["collapsed"].generator_steps == 5
+def test_the_variants_differ_from_the_healthy_one_in_what_their_words_say():
+    """Every field of each is compared; the factors are those in the words."""
+    healthy, *others = (dataclasses.asdict(variant) for variant in curves.VARIANTS.values())
+    differ = [{key: value for key, value in other.items() if value != healthy[key]} for other in others]
+    strong, weak, collapsed = differ
+    words = [fields.pop("words") for fields in differ]
+    assert (
+        healthy["words"] == "healthy: both players at the same rate" and healthy["lr"] == healthy["critic_lr"]
+    )
+    assert set(strong) == {"lr", "critic_lr"} and words[0] == "D too strong: its rate times 4, G's a tenth"
+    assert strong["critic_lr"] == pytest.approx(4 * healthy["critic_lr"])
+    assert strong["lr"] == pytest.approx(healthy["lr"] / 10)
+    assert set(weak) == {"critic_lr"} and words[1] == "D too weak: its rate a hundredth"
+    assert weak["critic_lr"] == pytest.approx(healthy["critic_lr"] / 100)
+    assert words[2] == "collapsed: G's rate times 40, no normalisation in G, spectral normalisation in D"
+    assert set(collapsed) == {"lr", "normalise", "normalise_critic"}
+    assert collapsed["lr"] == pytest.approx(40 * healthy["lr"])
+    assert (collapsed["normalise"], collapsed["normalise_critic"]) == ("none", "spectral")
+    assert healthy["normalise"] == healthy["normalise_critic"] == "batch"
 
 
 def test_the_claims_on_the_curves_are_those_of_the_worst_seed():
     ends = {
-        "healthy": {"spread": [0.9, 0.5]},
+        "healthy": {"spread": [0.9, 1.5]},
         "strong": {"right": [1.0, 0.9]},
         "weak": {"generator": [0.1, 0.3]},
-        "collapsed": {"spread": [0.01, 0.2], "discriminator": [curves.BLIND - 0.2, curves.BLIND + 0.1]},
+        "collapsed": {"spread": [0.01, 0.2], "least": [0.8, 1.2]},
     }
-    assert [claim.value for claim in curves.claimed(ends)] == pytest.approx([0.5, 0.1, 0.3, 0.2, 0.2])
+    assert [claim.value for claim in curves.claimed(ends)] == pytest.approx([0.5, 0.1, 0.3, 0.2, 1.2])
     assert not any(claim.met for claim in curves.claimed(ends))
+    ends["healthy"]["spread"] = [1.1, 0.5]  # too little spread is no better than too much
+    assert not curves.claimed(ends)[0].met
     ends = {name: {term: values[:1] for term, values in terms.items()} for name, terms in ends.items()}
-    assert [claim.met for claim in curves.claimed(ends)] == [True, True, True, True, False]
+    assert [claim.met for claim in curves.claimed(ends)] == [True, True, True, True, True]
+
+
+def test_players_that_were_never_trained_are_no_collapse():
+    """No spread, and D's loss at 2 log 2 from the first step on: only the loss on the way tells it from a collapse."""
+    history = [
+        {"step": 20.0 * (i + 1), **dict.fromkeys(curves.WORDS, 0.0), "discriminator": 2 * math.log(2)}
+        for i in range(25)
+    ]
+    entries, claims = curves.summary({name: [history] * 2 for name in curves.VARIANTS}, curves.Setting())
+    spread, learnt = claims[-2:]
+    assert spread.met and not learnt.met
+    assert learnt.value == pytest.approx(2 * math.log(2))
+    assert entries["collapsed_least_discriminator"]["value"] == pytest.approx(2 * math.log(2))
+
+
+def test_the_entries_of_the_curves_say_what_they_are_means_over():
+    """Of 25 rows of 20 steps with 64 images, the last quarter is 6 rows: 120 steps."""
+    history = [{"step": 20.0 * (i + 1), **dict.fromkeys(curves.WORDS, float(i))} for i in range(25)]
+    entries, _ = curves.summary({name: [history] * 2 for name in curves.VARIANTS}, curves.Setting())
+    n = {term: entries[f"weak_{term}"]["n"] for term in curves.WORDS}
+    one = 120 * 64
+    assert n == {
+        "discriminator": 2 * one, "generator": one, "real_logit": one, "fake_logit": one, "right": 2 * one,
+        "spread": 256,
+    }  # fmt: skip
+    assert "last 120 of 500 steps" in entries["weak_right"]["detail"]
+    assert entries["weak_right"]["value"] == 21.5  # rows 19 to 24
+
+
+def test_a_quick_run_writes_a_recording_only_where_it_is_told_to(small_data, tmp_path):
+    before = curves.RECORDING.read_bytes()
+    curves.measure(quick=True, say=lambda _: None)
+    assert curves.RECORDING.read_bytes() == before
+    record = curves.measure(quick=True, say=lambda _: None, to=tmp_path / "curves.json")
+    written = json.loads((tmp_path / "curves.json").read_text())
+    assert written["origin"] == {part: record[part] for part in ("commit", "dirty", "seed", "date", "torch")}
+    assert record["seed"] == 0 and set(written["trainings"]) == set(curves.VARIANTS)
+    assert unpacked(written["trainings"]["weak"]["samples"], (8, 1, 28, 28)).float().std() > 0
 
 
 # ---- what holds a discriminator back ---------------------------------------------------------------------------
@@ -692,6 +804,15 @@ def test_quick_runs_all_of_the_probes(small_data, monkeypatch, tmp_path):
     assert record["metrics"]["framed_fd_fashion"]["value"] == pytest.approx(0, abs=1e-6)
     assert record["metrics"]["resized_fd_fashion"]["value"] > 0.01
     assert record["metrics"]["start"]["value"] == record["metrics"]["trained"]["value"]
+    assert record["claims"][0]["value"] == 1  # a D that was not trained knows no more than itself
+
+
+@pytest.mark.parametrize(("trained", "met"), [(0.9, True), (0.8, True), (0.79, False)])
+def test_the_claim_on_the_probes_is_over_a_random_discriminator(trained, met):
+    """What beats raw pixels alone is no merit of the training."""
+    found = {"pixels": {"value": 0.5}, "start": {"value": 0.8}, "trained": {"value": trained}}
+    claim = probe.claimed(found)
+    assert claim.met is met and claim.value == pytest.approx((1 - trained) / 0.2)
 
 
 # ---- eight Gaussians on a ring ---------------------------------------------------------------------------------
@@ -797,6 +918,19 @@ def test_the_recording_of_the_package_is_the_benchmarks():
         assert run["steps"] == ring.Recorder(way, setting).wanted
     real = unpacked(kept["real"], (setting.n_shown, 2)).float() / 255 * 2 * setting.extent - setting.extent
     assert ring.found(real)[0] == ring.MODES
+
+
+def test_the_recording_and_the_result_are_of_one_run():
+    """The same origin; and each recorded training ends as the first seed's in the result, but for other latents."""
+    kept = json.loads(ring.RECORDING.read_text())
+    result = json.loads((command.RESULTS / "bench-ring.json").read_text())
+    assert kept["origin"] == {part: result[part] for part in ("commit", "dirty", "seed", "date", "torch")}
+    assert kept["origin"]["seed"] == result["setting"]["seeds"][0] == ring.Setting().seeds[0]
+    for run, name in zip(kept["runs"], ring.WAYS, strict=True):
+        modes, share = (
+            result["metrics"][f"{name}_{what}"]["values"][0] for what in ("modes", "high_quality")
+        )
+        assert abs(run["modes"][-1] - modes) <= 1 and abs(run["high_quality"][-1] - share) <= 0.03
 
 
 def test_the_claims_on_the_ring_are_those_of_the_worst_seed():

@@ -45,8 +45,8 @@ VARIANTS = {
     "strong": Variant("D too strong: its rate times 4, G's a tenth", lr=5e-5, critic_lr=2e-3),
     "weak": Variant("D too weak: its rate a hundredth", critic_lr=5e-6),
     "collapsed": Variant(
-        "collapsed: G's rate times 40, no normalisation in G, spectral normalisation in D",
-        lr=2e-2,
+        "collapsed: G's rate times 200, no normalisation in G, spectral normalisation in D",
+        lr=1e-1,
         normalise="none",
         normalise_critic="spectral",
     ),

@@ -456,6 +456,9 @@ def test_two_steps_of_the_peer_are_those_written_by_hand(small_data):
     side = gan.peer(images, setting)
     cells = dict(zip(side.step.__code__.co_freevars, side.step.__closure__, strict=True))
     theirs = [cells[name].cell_contents for name in ("generator", "critic")]
+    for name in ("adam", "critic_adam"):
+        options = cells[name].cell_contents.defaults  # two steps hardly show the second beta
+        assert (options["lr"], options["betas"]) == (2e-4, (0.5, 0.999))
     generator, critic = (copy.deepcopy(player) for player in theirs)
     adam_g, adam_d = (
         torch.optim.Adam(player.parameters(), lr=2e-4, betas=(0.5, 0.999)) for player in (generator, critic)
@@ -573,9 +576,9 @@ def test_the_variants_differ_from_the_healthy_one_in_what_their_words_say():
     assert strong["lr"] == pytest.approx(healthy["lr"] / 10)
     assert set(weak) == {"critic_lr"} and words[1] == "D too weak: its rate a hundredth"
     assert weak["critic_lr"] == pytest.approx(healthy["critic_lr"] / 100)
-    assert words[2] == "collapsed: G's rate times 40, no normalisation in G, spectral normalisation in D"
+    assert words[2] == "collapsed: G's rate times 200, no normalisation in G, spectral normalisation in D"
     assert set(collapsed) == {"lr", "normalise", "normalise_critic"}
-    assert collapsed["lr"] == pytest.approx(40 * healthy["lr"])
+    assert collapsed["lr"] == pytest.approx(200 * healthy["lr"])
     assert (collapsed["normalise"], collapsed["normalise_critic"]) == ("none", "spectral")
     assert healthy["normalise"] == healthy["normalise_critic"] == "batch"
 

@@ -636,6 +636,21 @@ def test_a_quick_run_writes_a_recording_only_where_it_is_told_to(small_data, tmp
     assert unpacked(written["trainings"]["weak"]["samples"], (8, 1, 28, 28)).float().std() > 0
 
 
+def test_the_recorded_curves_are_those_of_the_results():
+    """The last quarter of each series gives the values that the results hold; both name one commit and one date."""
+    recorded = json.loads(curves.RECORDING.read_text())
+    result = json.loads((command.RESULTS / "bench-gan-curves.json").read_text())
+    assert recorded["origin"] == {part: result[part] for part in recorded["origin"]}
+    assert not recorded["origin"]["dirty"] and recorded["origin"]["commit"]
+    assert set(recorded["trainings"]) == set(curves.VARIANTS)
+    for name, kept in recorded["trainings"].items():
+        assert kept["words"] == curves.VARIANTS[name].words
+        for term in curves.WORDS:
+            quarters = [series[term][-(len(series[term]) // 4) :] for series in kept["series"]]
+            means = [sum(values) / len(values) for values in quarters]
+            assert means == pytest.approx(result["metrics"][f"{name}_{term}"]["values"], abs=1e-3)
+
+
 # ---- what holds a discriminator back ---------------------------------------------------------------------------
 
 

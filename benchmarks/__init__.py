@@ -19,8 +19,8 @@ BENCHMARKS = {
 }
 # run only where named, and the minutes that they take
 ON_REQUEST = {
-    "codebook": 40, "hierarchy": 12, "ring": 5, "stability": 16, "gan": 25,
-    "gan-curves": 15, "gan-features": 3,
+    "codebook": 40, "hierarchy": 12, "ring": 5, "stability": 11, "gan": 21,
+    "gan-curves": 5, "gan-features": 4,
 }  # fmt: skip
 
 

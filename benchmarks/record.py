@@ -1,7 +1,10 @@
 """What every benchmark hands back: a record in the shape of book/results/*.json, and the claims it checks."""
 
+import base64
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from imagegen.pretrained import provenance
 
@@ -37,3 +40,8 @@ def make(name: str, *, seconds: float, metrics: dict[str, dict], seed: int | Non
         "name": name, "kind": "benchmark", "recipe": None, "seed": seed, **origin,
         "seconds": round(seconds, 1), "metrics": metrics,
     }  # fmt: skip
+
+
+def packed(levels: Tensor) -> str:
+    """Return uint8 values of any shape as base64, for a file that a page reads."""
+    return base64.b64encode(levels.contiguous().numpy().tobytes()).decode()

@@ -1,5 +1,6 @@
 """The benchmarks run, their clock and their claims are sound, and the example they measure against is the example."""
 
+import base64
 import copy
 import dataclasses
 import importlib
@@ -446,6 +447,67 @@ def test_drawing_from_the_peer_leaves_its_averages_alone(small_data):
     assert all(value.equal(before[name]) for name, value in generator.state_dict().items())
 
 
+def test_two_steps_of_the_peer_are_those_written_by_hand(small_data):
+    """D by -log D(x) - log(1 - D(G(z))), then G by -log D(G(z)) against D as moved; all weights and averages agree.
+
+    Two steps, for what the first leaves behind in the gradients and in Adam is seen in the second.
+    """
+    images, setting = small_data("train").images, gan.QUICK
+    side = gan.peer(images, setting)
+    cells = dict(zip(side.step.__code__.co_freevars, side.step.__closure__, strict=True))
+    theirs = [cells[name].cell_contents for name in ("generator", "critic")]
+    for name in ("adam", "critic_adam"):
+        options = cells[name].cell_contents.defaults  # two steps hardly show the second beta
+        assert (options["lr"], options["betas"]) == (2e-4, (0.5, 0.999))
+    generator, critic = (copy.deepcopy(player) for player in theirs)
+    adam_g, adam_d = (
+        torch.optim.Adam(player.parameters(), lr=2e-4, betas=(0.5, 0.999)) for player in (generator, critic)
+    )
+    torch.manual_seed(5)
+    side.step(0)
+    side.step(1)
+    torch.manual_seed(5)
+    for index in range(2):
+        x = gan.Batches(images, batch_size=setting.batch_size, seed=setting.seed).at(index).x
+        x = torch.nn.functional.pad(x, (2,) * 4, value=-1.0)
+        z = torch.randn(len(x), setting.latent_dim, 1, 1)
+        with torch.no_grad():
+            fake = copy.deepcopy(generator)(z)  # of a copy: the averages are to move once a step
+        loss = -critic(x).log().mean() - (1 - critic(fake)).log().mean()
+        adam_d.zero_grad()
+        loss.backward()
+        adam_d.step()
+        loss = -critic(generator(z)).log().mean()
+        adam_g.zero_grad()
+        loss.backward()
+        adam_g.step()
+    for their, mine in zip(theirs, (generator, critic), strict=True):
+        for name, value in their.state_dict().items():
+            torch.testing.assert_close(value, mine.state_dict()[name], rtol=0, atol=2e-6, msg=name)
+
+
+def test_ours_plans_as_many_steps_as_fit_into_the_last_point(small_data, monkeypatch):
+    """A first step of 40 s, for warmth, and others of a quarter of a second: 400 in 100 s, by which the rate falls."""
+    pytest.importorskip("lightning_fabric")
+    now, planned = [0.0], []
+
+    def stepping(recipe, n_steps, *rest):
+        planned.append(n_steps)
+
+        def taken(numbered):
+            now[0] += 0.25 if numbered[0] else 40.0
+
+        return taken
+
+    monkeypatch.setattr(gan.time, "process_time", lambda: now[0])
+    monkeypatch.setattr(gan, "alternating_step", stepping)
+    recipe = gan.RECIPES[gan.NAME]
+    recipe = dataclasses.replace(recipe, model=gan.tiny(recipe.model), batch_size=8)
+    setting = dataclasses.replace(gan.QUICK, points=(50.0, 100.0), calibration=4)
+    gan.ours(recipe, small_data("train").images, setting)
+    assert planned[-1] == 400
+
+
 def test_a_race_counts_the_steps_alone_and_goes_by_turns(monkeypatch):
     """A step of 1 s against one of 3 s, and examinations of 1000 s: each trains to the point, in turns."""
     now, order = [0.0], []
@@ -500,24 +562,93 @@ def test_the_series_of_the_curves_are_those_of_the_training(small_data):
     assert curves.last_of([{"a": float(i)} for i in range(8)], "a") == 6.5
 
 
-def test_the_variants_differ_in_what_their_names_say():
-    healthy = curves.VARIANTS["healthy"]
-    rates = {name: variant.critic_lr / variant.lr for name, variant in curves.VARIANTS.items()}
-    assert rates["strong"] == pytest.approx(40) and rates["weak"] == pytest.approx(0.01)
-    assert healthy.generator_steps == 1 and curves.VARIANTS["collapsed"].generator_steps == 5
+def test_the_variants_differ_from_the_healthy_one_in_what_their_words_say():
+    """Every field of each is compared; the factors are those in the words."""
+    healthy, *others = (dataclasses.asdict(variant) for variant in curves.VARIANTS.values())
+    differ = [{key: value for key, value in other.items() if value != healthy[key]} for other in others]
+    strong, weak, collapsed = differ
+    words = [fields.pop("words") for fields in differ]
+    assert (
+        healthy["words"] == "healthy: both players at the same rate" and healthy["lr"] == healthy["critic_lr"]
+    )
+    assert set(strong) == {"lr", "critic_lr"} and words[0] == "D too strong: its rate times 4, G's a tenth"
+    assert strong["critic_lr"] == pytest.approx(4 * healthy["critic_lr"])
+    assert strong["lr"] == pytest.approx(healthy["lr"] / 10)
+    assert set(weak) == {"critic_lr"} and words[1] == "D too weak: its rate a hundredth"
+    assert weak["critic_lr"] == pytest.approx(healthy["critic_lr"] / 100)
+    assert words[2] == "collapsed: G's rate times 200, no normalisation in G, spectral normalisation in D"
+    assert set(collapsed) == {"lr", "normalise", "normalise_critic"}
+    assert collapsed["lr"] == pytest.approx(200 * healthy["lr"])
+    assert (collapsed["normalise"], collapsed["normalise_critic"]) == ("none", "spectral")
+    assert healthy["normalise"] == healthy["normalise_critic"] == "batch"
 
 
 def test_the_claims_on_the_curves_are_those_of_the_worst_seed():
     ends = {
-        "healthy": {"spread": [0.9, 0.5]},
+        "healthy": {"spread": [0.9, 1.5]},
         "strong": {"right": [1.0, 0.9]},
         "weak": {"generator": [0.1, 0.3]},
-        "collapsed": {"spread": [0.01, 0.2], "discriminator": [curves.BLIND - 0.2, curves.BLIND + 0.1]},
+        "collapsed": {"spread": [0.01, 0.2], "least": [0.8, 1.2]},
     }
-    assert [claim.value for claim in curves.claimed(ends)] == pytest.approx([0.5, 0.1, 0.3, 0.2, 0.2])
+    assert [claim.value for claim in curves.claimed(ends)] == pytest.approx([0.5, 0.1, 0.3, 0.2, 1.2])
     assert not any(claim.met for claim in curves.claimed(ends))
+    ends["healthy"]["spread"] = [1.1, 0.5]  # too little spread is no better than too much
+    assert not curves.claimed(ends)[0].met
     ends = {name: {term: values[:1] for term, values in terms.items()} for name, terms in ends.items()}
-    assert [claim.met for claim in curves.claimed(ends)] == [True, True, True, True, False]
+    assert [claim.met for claim in curves.claimed(ends)] == [True, True, True, True, True]
+
+
+def test_players_that_were_never_trained_are_no_collapse():
+    """No spread, and D's loss at 2 log 2 from the first step on: only the loss on the way tells it from a collapse."""
+    history = [
+        {"step": 20.0 * (i + 1), **dict.fromkeys(curves.WORDS, 0.0), "discriminator": 2 * math.log(2)}
+        for i in range(25)
+    ]
+    entries, claims = curves.summary({name: [history] * 2 for name in curves.VARIANTS}, curves.Setting())
+    spread, learnt = claims[-2:]
+    assert spread.met and not learnt.met
+    assert learnt.value == pytest.approx(2 * math.log(2))
+    assert entries["collapsed_least_discriminator"]["value"] == pytest.approx(2 * math.log(2))
+
+
+def test_the_entries_of_the_curves_say_what_they_are_means_over():
+    """Of 25 rows of 20 steps with 64 images, the last quarter is 6 rows: 120 steps."""
+    history = [{"step": 20.0 * (i + 1), **dict.fromkeys(curves.WORDS, float(i))} for i in range(25)]
+    entries, _ = curves.summary({name: [history] * 2 for name in curves.VARIANTS}, curves.Setting())
+    n = {term: entries[f"weak_{term}"]["n"] for term in curves.WORDS}
+    one = 120 * 64
+    assert n == {
+        "discriminator": 2 * one, "generator": one, "real_logit": one, "fake_logit": one, "right": 2 * one,
+        "spread": 256,
+    }  # fmt: skip
+    assert "last 120 of 500 steps" in entries["weak_right"]["detail"]
+    assert entries["weak_right"]["value"] == 21.5  # rows 19 to 24
+
+
+def test_a_quick_run_writes_a_recording_only_where_it_is_told_to(small_data, tmp_path):
+    before = curves.RECORDING.read_bytes()
+    curves.measure(quick=True, say=lambda _: None)
+    assert curves.RECORDING.read_bytes() == before
+    record = curves.measure(quick=True, say=lambda _: None, to=tmp_path / "curves.json")
+    written = json.loads((tmp_path / "curves.json").read_text())
+    assert written["origin"] == {part: record[part] for part in ("commit", "dirty", "seed", "date", "torch")}
+    assert record["seed"] == 0 and set(written["trainings"]) == set(curves.VARIANTS)
+    assert unpacked(written["trainings"]["weak"]["samples"], (8, 1, 28, 28)).float().std() > 0
+
+
+def test_the_recorded_curves_are_those_of_the_results():
+    """The last quarter of each series gives the values that the results hold; both name one commit and one date."""
+    recorded = json.loads(curves.RECORDING.read_text())
+    result = json.loads((command.RESULTS / "bench-gan-curves.json").read_text())
+    assert recorded["origin"] == {part: result[part] for part in recorded["origin"]}
+    assert not recorded["origin"]["dirty"] and recorded["origin"]["commit"]
+    assert set(recorded["trainings"]) == set(curves.VARIANTS)
+    for name, kept in recorded["trainings"].items():
+        assert kept["words"] == curves.VARIANTS[name].words
+        for term in curves.WORDS:
+            quarters = [series[term][-(len(series[term]) // 4) :] for series in kept["series"]]
+            means = [sum(values) / len(values) for values in quarters]
+            assert means == pytest.approx(result["metrics"][f"{name}_{term}"]["values"], abs=1e-3)
 
 
 # ---- what holds a discriminator back ---------------------------------------------------------------------------
@@ -540,10 +671,16 @@ def test_each_way_holds_the_discriminator_in_the_way_that_it_says():
     source = torch.Generator().manual_seed(0)
     largest, parametrised = {}, set()
     for name, way in ways.items():
-        model, moved = stability.trained(
-            config, way, lambda _: torch.randn(8, 2, generator=source), 0.05, (0.0, 0.9), 0.0, 0
+        model, step = stability.players(
+            config, way, lambda _: torch.randn(8, 2, generator=source), lr=0.05, betas=(0.0, 0.9), seed=0
         )
-        assert moved == 10 // way.objective.critic_steps == {"clipping": 5, "gradient": 5}.get(name, 10)
+        moved = []
+        for index in range(10):
+            before = [p.clone() for p in model.generator.parameters()]
+            step(index)
+            pairs = zip(before, model.generator.parameters(), strict=True)
+            moved.append(not all(torch.equal(*pair) for pair in pairs))
+        assert moved == ([False, True] * 5 if name in ("clipping", "gradient") else [True] * 10)
         largest[name] = max(p.abs().max().item() for p in model.discriminator.parameters())
         if torch.nn.utils.parametrize.is_parametrized(model.discriminator.head):
             parametrised.add(name)
@@ -556,43 +693,115 @@ def test_each_way_holds_the_discriminator_in_the_way_that_it_says():
     assert (ways["gradient"].objective.weight, ways["r1"].objective.weight) == (0.5, 1.0)
 
 
+def test_a_slow_hour_changes_neither_the_cost_of_a_step_nor_the_steps(monkeypatch):
+    """A clock on which the machine is ten times slower in two rounds of five: the median is that of the others."""
+    now, blocks = [0.0], []
+    each = {"none": 1.0, "clipping": 2.0, "gradient": 4.0, "spectral": 3.0, "r1": 2.5}
+    monkeypatch.setattr(clock.time, "process_time", lambda: now[0])
+
+    def taken(kind, n_steps):
+        slow = 10 if len(blocks) // 5 in (2, 4) else 1
+        blocks.append(kind)
+        now[0] += slow * each[kind] * n_steps
+
+    monkeypatch.setattr(stability, "started", lambda name, kind, *rest: (None, kind))
+    monkeypatch.setattr(stability, "taken", taken)
+    setting = dataclasses.replace(stability.QUICK, rounds=5, timed=(50, 20))
+    for name in ("ring", "fashion"):
+        blocks.clear()
+        assert stability.costs(name, None, setting) == pytest.approx(each)
+        assert blocks == list(each) * 6
+
+
+def test_a_seed_gives_the_same_run_again(small_data):
+    """All ways, on both data sets; another seed, and another number of steps, give other weights."""
+    images = small_data("train").images
+
+    def weights(name, kind, seed, n_steps):
+        model, step = stability.started(name, kind, seed, images, stability.QUICK)
+        stability.taken(step, n_steps)
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    for name in ("ring", "fashion"):
+        for kind in stability.ways_on(name, stability.QUICK):
+            once = weights(name, kind, 0, 4)
+            assert torch.equal(once, weights(name, kind, 0, 4))
+            assert not torch.equal(once, weights(name, kind, 1, 4))
+            assert not torch.equal(once, weights(name, kind, 0, 6))
+
+
 def test_samples_of_the_ring_are_judged_by_all_three_measures():
     """A stand-in that draws from two of the eight modes: two found, all good, and most points have to travel."""
-    centres = stability.ring_centres(stability.MODES)
+    centres = ring_centres(stability.MODES)
     draw = lambda n, generator: centres[torch.arange(n) % 2 * 4]  # noqa: E731
     found = stability.judged_points(types.SimpleNamespace(sample=draw), stability.QUICK)
     assert (found["modes"], found["high_quality"]) == (2, 1.0)
     assert found["w1"] > 1
-    shown = list(stability.base64.b64decode(found["shown"]))
+    shown = list(base64.b64decode(found["shown"]))
     assert shown[:4:2] == [round(255 * 5 / 6), round(255 / 6)]  # 2 and -2 on [-3, 3]
 
 
-def test_quick_runs_every_way_and_a_killed_measurement_goes_on(small_data, monkeypatch, tmp_path):
-    """What was done is kept and read again; with another setting it is not."""
+def test_quick_runs_every_way(small_data, monkeypatch, tmp_path):
     monkeypatch.setitem(DATA, "fashion-mnist", small_data)
     assert command.main(["--only", "stability", "--quick", "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "bench-stability.json").read_text())
-    assert all(math.isfinite(metric["value"]) and metric["unit"] for metric in record["metrics"].values())
-    assert len(record["shown"]) == 10 and len(record["claims"]) == 3
-    setting = dataclasses.replace(stability.QUICK, seeds=(0,))
-    kept, runs = tmp_path / "runs" / "kept.json", []
+    metrics = record["metrics"]
+    assert all(math.isfinite(metric["value"]) and metric["unit"] for metric in metrics.values())
+    assert len(record["shown"]) == 10 and len(record["claims"]) == 3 and record["seed"] == 0
+    for name in ("ring", "fashion"):
+        for kind in stability.ways_on(name, stability.QUICK):
+            steps, updates, cost = (
+                metrics[f"{name}_{kind}_{what}"]["value"] for what in ("steps", "updates", "cost")
+            )
+            assert (steps, updates) == (10, 5 if kind in ("clipping", "gradient") else 10) and cost > 0
 
-    def one_run(name, kind, seed, *rest):
-        runs.append(f"{name} {kind} {seed}")
+
+def test_a_killed_measurement_goes_on_as_the_same_code_alone(small_data, monkeypatch, tmp_path):
+    """Runs and costs are kept and read again; of another commit, or of changed code, they are not; nothing is left."""
+    monkeypatch.setitem(DATA, "fashion-mnist", small_data)
+    setting = dataclasses.replace(stability.QUICK, seeds=(0, 1), seconds=(20.0, 70.0))
+    kept, runs, timed = tmp_path / "runs" / "kept.json", [], []
+    origin = {"commit": "a", "dirty": False, "torch": "2", "device": "here", "date": "today"}
+    measures = {"ring": {"modes": 8.0, "w1": 0.1, "shown": ""}, "fashion": {"fd": 5.0, "shown": ""}}
+
+    def one_run(name, kind, seed, n_steps, *rest):
+        runs.append((f"{name} {kind} {seed}", n_steps))
         if len(runs) == 4:
             raise KeyboardInterrupt
-        return {"modes": 1.0}
+        return measures[name] | {"steps": n_steps}
+
+    def costs(name, *rest):
+        timed.append(name)
+        return dict.fromkeys(stability.ways_on(name, setting), float(len(timed)))
 
     monkeypatch.setattr(stability, "one_run", one_run)
-    with pytest.raises(KeyboardInterrupt):
-        stability.compared(setting, lambda _: None, kept)
-    found = stability.compared(setting, lambda _: None, kept)
-    assert (
-        len(runs) == 11 and runs[3] == runs[4] == "ring spectral 0"
-    )  # ten, and the one that was cut short again
-    assert len(found) == 12
-    stability.compared(dataclasses.replace(setting, lr=(1.0, 1.0)), lambda _: None, kept)
-    assert len(runs) == 21
+    monkeypatch.setattr(stability, "costs", costs)
+    monkeypatch.setattr(stability, "provenance", lambda _: dict(origin))
+    monkeypatch.setattr(stability, "Setting", lambda: setting)
+    monkeypatch.setattr(stability, "PROGRESS", kept)
+
+    def interrupted():
+        runs.clear()
+        with pytest.raises(KeyboardInterrupt):
+            stability.measure(say=lambda _: None)
+
+    interrupted()
+    record = stability.measure(say=lambda _: None)
+    assert timed == ["ring", "fashion"]
+    assert len(runs) == 21 and runs[3] == runs[4] == ("ring spectral 0", 20)  # cut short, and again
+    assert runs[-1] == ("fashion r1 1", 35) and record["metrics"]["ring_r1_cost"]["value"] == 1000
+    assert not kept.exists() and record["commit"] == "a"
+
+    interrupted()
+    origin["commit"] = "b"
+    assert kept.exists() and stability.measure(say=lambda _: None)["commit"] == "b"
+    assert len(runs) == 24 and not kept.exists()
+
+    origin["dirty"] = True
+    interrupted()
+    assert not kept.exists()
+    stability.measure(say=lambda _: None)
+    assert len(runs) == 24
 
 
 def test_a_probe_chooses_its_penalty_without_the_fresh_images():
@@ -613,6 +822,15 @@ def test_quick_runs_all_of_the_probes(small_data, monkeypatch, tmp_path):
     assert record["metrics"]["framed_fd_fashion"]["value"] == pytest.approx(0, abs=1e-6)
     assert record["metrics"]["resized_fd_fashion"]["value"] > 0.01
     assert record["metrics"]["start"]["value"] == record["metrics"]["trained"]["value"]
+    assert record["claims"][0]["value"] == 1  # a D that was not trained knows no more than itself
+
+
+@pytest.mark.parametrize(("trained", "met"), [(0.9, True), (0.8, True), (0.79, False)])
+def test_the_claim_on_the_probes_is_over_a_random_discriminator(trained, met):
+    """What beats raw pixels alone is no merit of the training."""
+    found = {"pixels": {"value": 0.5}, "start": {"value": 0.8}, "trained": {"value": trained}}
+    claim = probe.claimed(found)
+    assert claim.met is met and claim.value == pytest.approx((1 - trained) / 0.2)
 
 
 # ---- eight Gaussians on a ring ---------------------------------------------------------------------------------
@@ -658,7 +876,7 @@ def test_a_slow_discriminator_moves_less_and_the_generator_as_much():
 
 
 def test_the_recording_holds_points_and_field_where_they_are():
-    """A stand-in that draws known points, and a discriminator whose logit is y: the top row says real."""
+    """A stand-in that draws known points, and a discriminator whose score is 10 y + x: the top row says real."""
     setting = dataclasses.replace(ring.QUICK, n_shown=3, n_points=4)
     drawn = torch.tensor([[-3.0, 3.0], [0.0, 1.5], [9.0, -9.0], [0.0, 0.0]])
     stand_in = types.SimpleNamespace(
@@ -680,6 +898,31 @@ def test_the_recording_holds_points_and_field_where_they_are():
         assert run["field_kind"] == ("score" if name == "wasserstein" else "probability")
 
 
+def test_only_what_a_probability_is_is_shown_as_one():
+    """Scores -1, 0, 1 and 3 in four cells. Least squares aims at 0 and 1; a hinge's score is not cut off at either."""
+    setting = dataclasses.replace(ring.QUICK, side=2)
+    scores = torch.tensor([-1.0, 0.0, 1.0, 3.0])
+    stand_in = types.SimpleNamespace(generator=lambda z: z, discriminator=lambda x: scores)
+    expected = {
+        "least_squares": ("probability", [0, 0, 255, 255]),
+        "non_saturating": ("probability", [69, 128, 186, 243]),  # 255 / (1 + exp(-s))
+        "hinge": ("score", [0, 64, 128, 255]),
+        "wasserstein": ("score", [0, 64, 128, 255]),
+    }
+    for name, (kind, levels) in expected.items():
+        recorder = ring.Recorder(ring.WAYS[name], setting)
+        recorder.look(0, stand_in)
+        run = recorder.as_dict()
+        assert (run["field_kind"], unpacked(run["field"], (4,)).tolist()) == (kind, levels)
+
+
+def test_the_mean_of_collapsed_points_is_off_the_centre():
+    """One mode is a radius away; all eight, and no mode at all, are not."""
+    centres = ring_centres(8)
+    assert ring.off_centre(centres[3].expand(10, 2)) == pytest.approx(2)
+    assert ring.off_centre(centres.repeat(10, 1)) < 1e-6 and ring.off_centre(torch.zeros(10, 2)) == 0
+
+
 def test_the_recording_of_the_package_is_the_benchmarks():
     """Its ways, steps and sizes are the benchmark's, and it is small enough to be sent with a page."""
     text, setting = ring.RECORDING.read_text(), ring.Setting()
@@ -695,23 +938,68 @@ def test_the_recording_of_the_package_is_the_benchmarks():
     assert ring.found(real)[0] == ring.MODES
 
 
+def test_the_recording_and_the_result_are_of_one_run():
+    """The same origin; and each recorded training ends as the first seed's in the result, but for other latents."""
+    kept = json.loads(ring.RECORDING.read_text())
+    result = json.loads((command.RESULTS / "bench-ring.json").read_text())
+    assert kept["origin"] == {part: result[part] for part in ("commit", "dirty", "seed", "date", "torch")}
+    assert kept["origin"]["seed"] == result["setting"]["seeds"][0] == ring.Setting().seeds[0]
+    for run, name in zip(kept["runs"], ring.WAYS, strict=True):
+        modes, share = (
+            result["metrics"][f"{name}_{what}"]["values"][0] for what in ("modes", "high_quality")
+        )
+        assert abs(run["modes"][-1] - modes) <= 1 and abs(run["high_quality"][-1] - share) <= 0.03
+
+
 def test_the_claims_on_the_ring_are_those_of_the_worst_seed():
-    rows = dict.fromkeys(ring.WAYS, [(8, 0.9), (8, 0.8)])
-    entries, claims = ring.summary(rows | {"slow": [(1, 0.1), (2, 0.3)]}, ring.QUICK)
-    assert [(claim.value, claim.met) for claim in claims] == [(2, True), (0, True)]
+    rows = dict.fromkeys(ring.WAYS, [(8, 0.9, 0.01), (8, 0.8, 0.02)])
+    entries, claims = ring.summary(rows | {"slow": [(1, 0.1, 2.0), (2, 0.3, 1.25)]}, ring.QUICK)
+    assert [(claim.value, claim.met) for claim in claims] == [(2, True), (0.8, True), (0, True)]
     assert entries["slow_modes"]["value"] == 1.5
     assert (entries["slow_modes"]["min"], entries["slow_modes"]["max"]) == (1, 2)
     assert entries["slow_high_quality"]["values"] == [0.1, 0.3]
-    spoiled = rows | {"slow": [(1, 0.1), (3, 0.3)], "non_saturating": [(8, 0.9), (7, 0.9)]}
-    assert [claim.met for claim in ring.summary(spoiled, ring.QUICK)[1]] == [False, False]
+    assert entries["slow_off_centre"]["value"] == 1.625 and entries["slow_off_centre"]["min"] == 1.25
+    spoiled = rows | {"slow": [(1, 0.1, 2.0), (3, 0.3, 0.5)], "non_saturating": [(8, 0.9, 0), (7, 0.9, 0)]}
+    assert [claim.met for claim in ring.summary(spoiled, ring.QUICK)[1]] == [False, False, False]
+
+
+def test_a_generator_that_has_learned_nothing_does_not_pass_for_a_collapsed_one():
+    setting, rows = dataclasses.replace(ring.Setting(), n_steps=1), []
+
+    def look(step, model):
+        points = model.sample(setting.n_points, generator=torch.Generator().manual_seed(0)).detach()
+        rows.append((*ring.found(points), ring.off_centre(points)))
+
+    ring.trained(ring.WAYS["slow"], setting, 0, look)
+    _, claims = ring.summary(dict.fromkeys(ring.WAYS, rows), setting)
+    assert [claim.met for claim in claims] == [True, False, False]
+    nowhere = ring.summary(dict.fromkeys(ring.WAYS, [(0, 0.0, 0.0)] * 2), setting)[1]
+    assert nowhere[1].value is None and not nowhere[1].met
 
 
 def test_quick_writes_a_recording_only_where_it_is_told_to(tmp_path):
     before = ring.RECORDING.read_bytes()
     ring.measure(quick=True, say=lambda _: None)
     assert ring.RECORDING.read_bytes() == before
-    ring.measure(quick=True, say=lambda _: None, to=tmp_path / "new/ring.json")
+    record = ring.measure(quick=True, say=lambda _: None, to=tmp_path / "new/ring.json")
     assert RingExplorer(tmp_path / "new/ring.json")  # which reads all of it
+    origin = json.loads((tmp_path / "new/ring.json").read_text())["origin"]
+    assert origin == {part: record[part] for part in origin} and origin["seed"] == 0
+
+
+def test_a_measurement_that_is_cut_short_leaves_no_recording(tmp_path, monkeypatch):
+    trained, seeds = ring.trained, []
+
+    def until_the_second_seed(way, setting, seed, look):
+        seeds.append(seed)
+        if seed == 1:
+            raise KeyboardInterrupt
+        return trained(way, setting, seed, look)
+
+    monkeypatch.setattr(ring, "trained", until_the_second_seed)
+    with pytest.raises(KeyboardInterrupt):
+        ring.measure(quick=True, say=lambda _: None, to=tmp_path / "ring.json")
+    assert seeds == [0] * len(ring.WAYS) + [1] and not list(tmp_path.iterdir())
 
 
 # ---- the whole of each, at a size that shows nothing -----------------------------------------------------------

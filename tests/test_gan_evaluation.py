@@ -133,3 +133,19 @@ def test_a_gan_has_no_labels_and_no_temperature(capsys, shelf, option):
         "imagegen: gan-small has no codes: --label, --temperature and --top-p"
     )
     assert not (shelf / "x.npz").exists()
+
+
+def test_the_command_exports_a_generator(capsys, shelf):
+    code, out, err = call(capsys, "export", "gan-small", "--weights", shelf, "-o", shelf / "generator.onnx")
+    assert code == 0 and "gan-small: decoder in" in out, err
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(str(shelf / "generator.onnx"), providers=["CPUExecutionProvider"])
+    z = torch.randn(5, 3, generator=seeded(2))
+    with torch.no_grad():
+        expected = (pretrained.load("gan-small", folder=shelf).eval().generator(z) + 1) / 2
+    (drawn,) = session.run(None, {"z": z.numpy()})
+    assert np.abs(drawn - expected.numpy()).max() < 1e-5
+    code, _, err = call(
+        capsys, "export", "gan-small", "--weights", shelf, "-o", shelf / "x", "--part", "encoder"
+    )
+    assert code == 2 and "gan-small has no encoder; it has decoder" in err

@@ -523,7 +523,13 @@ def test_only_the_generator_is_kept():
 def test_the_recording_reaches_the_page_as_it_is(tmp_path):
     given = record() | {"remark": "of no use to the page"}
     widget = make_ring(given)
-    kept = {"kind": "ring-explorer", "shape": [], "files": {}, "total": 8, "start": {"run": 0, "frame": 2}}
+    kept = {
+        "kind": "ring-explorer",
+        "shape": [],
+        "files": {},
+        "total": 8,
+        "start": {"run": 0, "frame": 2},
+    }  # two equals: the first
     assert {k: v for k, v in widget.meta.items() if k != "runs"} == kept | {
         k: given[k] for k in ("extent", "side", "n", "real")
     }
@@ -537,11 +543,20 @@ def test_the_recording_reaches_the_page_as_it_is(tmp_path):
     assert [p.name for p in written] == [f"{widget.file_name}.json"]  # and no network
 
 
-def test_it_starts_where_the_first_training_is_nearest_to_its_goal():
-    """With the most modes; among those, with the largest share of high quality."""
-    for modes, quality, frame in (([1, 8, 3], [0.9, 0.1, 0.5], 1), ([2, 8, 8], [0.9, 0.6, 0.5], 1)):
+def test_it_starts_at_the_end_of_the_training_that_ends_best():
+    """With the most modes; among those, with the largest share of high quality. The second run ends at 8 and 0.934."""
+    for modes, quality, run in (
+        ([8, 8, 7], [0.99, 0.99, 0.99], 1),  # a lucky frame on the way does not count
+        ([1, 3, 8], [0.1, 0.5, 0.93], 1),
+        ([1, 3, 8], [0.1, 0.5, 0.94], 0),
+    ):
         meta = make_ring(record(modes=modes, high_quality=quality)).meta
-        assert meta["start"] == {"run": 0, "frame": frame}
+        assert meta["start"] == {"run": run, "frame": 2}
+    shorter = record()
+    shorter["runs"][1] = record(2, label="Hinge", modes=[0, 8], high_quality=[0, 1])["runs"][0] | {
+        "loss": "hinge"
+    }
+    assert make_ring(shorter).meta["start"] == {"run": 1, "frame": 1}
 
 
 def test_the_packages_own_recording_is_shown_where_none_is_given(tmp_path, monkeypatch):
@@ -572,6 +587,12 @@ def test_the_rings_strip_is_what_its_text_says():
     assert np.array_equal(tile(1, 4), last)
     assert "2 recorded trainings on a ring of 8 Gaussians" in widget._alt
     assert "(steps 0, 0, 50, 400, 400)" in widget._alt
+    score = "In the rows of {} it is the critic's score, scaled in each tile."
+    assert score.format("Wasserstein") in widget._alt
+    assert score.format("Minimax and Wasserstein") in make_ring(record(field_kind="score"))._alt
+    plain = record()
+    del plain["runs"][1]["field_kind"]
+    assert "score" not in make_ring(plain)._alt
 
 
 def luminance(colour: str) -> float:
@@ -828,8 +849,12 @@ def test_only_a_site_build_writes_files(kind, suffixes, tmp_path, monkeypatch):
         (lambda: make_generator(make_gan(shape=(2, 8, 8))), r"the generator draws \(2, 8, 8\)"),
         (lambda: make_generator(reach=0.0), "reach is 0.0"),
         (lambda: make_generator(reach=float("inf")), "reach is inf"),
-        (lambda: make_generator(seeds=(1,)), r"seeds is \(1,\), expected two from 1 to 999999"),
+        (lambda: make_generator(seeds=(1,)), r"seeds is \(1,\), expected two whole numbers from 1 to 999999"),
         (lambda: make_generator(seeds=(0, 2)), r"seeds is \(0, 2\)"),
+        (lambda: make_generator(seeds=(1.5, 2)), r"seeds is \(1.5, 2\), expected two whole numbers"),
+        (lambda: make_generator(seeds=("1", 2)), r"seeds is \('1', 2\)"),
+        (lambda: make_generator(subject=" "), "subject is ' ', expected a word"),
+        (lambda: make_generator(directions={"": torch.ones(5)}), "a direction has the name ''"),
         (lambda: make_generator(seeds=(1, 1_000_000)), r"seeds is \(1, 1000000\)"),
         (
             lambda: make_generator(directions={"a": torch.ones(4)}),
@@ -847,6 +872,22 @@ def test_only_a_site_build_writes_files(kind, suffixes, tmp_path, monkeypatch):
         (lambda: make_ring({"runs": []}), "the recording lacks extent, side, n, real"),
         (lambda: make_ring(record() | {"runs": []}), "the recording has no runs"),
         (lambda: make_ring(record() | {"runs": [{"loss": "hinge"}]}), "run 0 lacks setting, label, steps"),
+        (lambda: make_ring(record() | {"side": 4.0}), "side is 4.0, expected a whole number from 1 on"),
+        (lambda: make_ring(record() | {"n": 0}), "n is 0, expected a whole number"),
+        (lambda: make_ring(record() | {"n": "2"}), "n is '2', expected a whole number"),
+        (lambda: make_ring(record() | {"n": True}), "n is True, expected a whole number"),
+        (lambda: make_ring(record() | {"extent": 0}), "extent is 0, expected a positive number"),
+        (lambda: make_ring(record() | {"extent": float("nan")}), "extent is nan"),
+        (lambda: make_ring(record() | {"extent": None}), "extent is None"),
+        (lambda: make_ring(record(modes=[1, 9, 8])), "run 0 has 9 modes, expected whole numbers from 0 to 8"),
+        (lambda: make_ring(record(modes=[1, -1, 8])), "run 0 has -1 modes"),
+        (lambda: make_ring(record(modes=[1, 2.5, 8])), "run 0 has 2.5 modes"),
+        (
+            lambda: make_ring(record(high_quality=[0.1, 93.4, 1])),
+            "run 0 has a share 93.4 of high quality, expected 0 to 1",
+        ),
+        (lambda: make_ring(record(high_quality=[0, float("nan"), 1])), "run 0 has a share nan"),
+        (lambda: make_ring(record(high_quality=[0, None, 1])), "run 0 has a share None"),
         (lambda: make_ring(record() | {"n": 3}), r"4 bytes, expected 6 for \(3, 2\)"),
         (lambda: make_ring(record() | {"side": 5}), r"field of run 0: 48 bytes, expected 75 for \(3, 5, 5\)"),
         (lambda: make_ring(record(points="no base64!")), "points of run 0: numbers that are not in base64"),

@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         required=True,
         metavar="FILE",
-        help="array `images`: uint8 (N, C, H, W), the mean of p(x | z) or p(x | codes)",
+        help="array `images`: uint8 (N, C, H, W), the mean of p(x | z) or p(x | codes), or G(z)",
     )
     draw.set_defaults(run=_sample)
 
@@ -250,33 +250,32 @@ def _sample(args: argparse.Namespace) -> int:
             )
         labels = None if args.label is None else torch.tensor(args.label).expand(args.n, -1)
         try:
-            code = evaluation.sampled_codes(model, args.n, generator, labels=labels, **options)
+            codes = evaluation.sampled_codes(model, args.n, generator, labels=labels, **options)
         except ValueError as error:
             raise recipes.RecipeError(f"cannot sample {args.name}: {error}") from error
-        model = tokeniser
+        images = _decoded(tokeniser, codes)
     elif isinstance(model, VAE | GAN):
         if options or args.label is not None:
             raise recipes.RecipeError(
                 f"{args.name} has no codes: --label, --temperature and --top-p are a prior's"
             )
-        code = (
-            None
-            if isinstance(model, GAN)
-            else torch.randn(args.n, model.config.latent_dim, generator=generator)
-        )
+        if isinstance(model, GAN):
+            images = evaluation.generated(model, args.n, generator)
+        else:
+            images = _decoded(model, torch.randn(args.n, model.config.latent_dim, generator=generator))
     else:
         family = pretrained.card(args.name, folder=args.weights)["family"]
         raise recipes.RecipeError(f"{args.name} is of the family {family}, which has no prior to sample from")
-    if isinstance(model, GAN):
-        images = evaluation.generated(model, args.n, generator)
-    else:
-        shown = (torch.sigmoid(model.decode(part)) for part in code.split(256))
-        images = torch.cat([to_uint8(from_unit(part)) for part in shown])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, images=images.numpy())
     training.write_atomic(args.output, buffer.getbuffer())
     print(f"{args.name}: {args.n} images of shape {tuple(images.shape[1:])} in {args.output}")
     return 0
+
+
+def _decoded(model: VAE | VQVAE, code: torch.Tensor) -> torch.Tensor:
+    """Return uint8 images (N, C, H, W) of latents or codes (N, ...), a few at a time."""
+    return torch.cat([to_uint8(from_unit(torch.sigmoid(model.decode(part)))) for part in code.split(256)])
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -292,6 +291,9 @@ def _export(args: argparse.Namespace) -> int:
         parts["decoder"] = (export.PixelDecoder(model), {"z": torch.zeros(2, config.latent_dim)}, ["images"])
         codes = ["mean", "log_var"] if isinstance(model, VAE) else ["z"]
         parts["encoder"] = (export.Encoder(model), {"x": torch.zeros(2, *config.image_shape)}, codes)
+    elif isinstance(model, GAN):
+        z = {"z": torch.zeros(2, config.latent_dim)}
+        parts["decoder"] = (export.GeneratorPixels(model.generator), z, ["images"])
     elif isinstance(model, VQVAE):
         decoder, x = export.CodePixels(model), {"x": torch.zeros(2, *config.image_shape)}
         parts["decoder"] = (decoder, decoder.examples(), ["images"])

@@ -1410,7 +1410,12 @@ export function mountRingExplorer(element, meta) {
     caption, h('div', { class: 'scale wide', 'aria-hidden': 'true', style: `background: linear-gradient(to right, ${FIELD.join(', ')})` }), h('div', { class: 'ends wide' }, low, high));
 
   // ---- time
-  const time = slider('Step', { min: 0, max: 1, step: 1, value: at }, i => `${runs[run].steps[i]}`, (i, event) => { playing.stop(); at = i; draw(event); });
+  const time = slider('Step', { min: 0, max: 1, step: 1, value: at }, i => `${runs[run].steps[i]}`, (i, event) => {
+    playing.stop();
+    at = i;
+    draw(event);
+    ui.tell(sentence());
+  });
   const playing = player(element, () => {
     play.textContent = playing.now() ? 'Pause' : 'Play';
     if (!playing.now()) ui.tell(sentence());

@@ -265,7 +265,7 @@ def recording() -> dict:
         run = {
             "loss": loss, "setting": setting, "label": label, "steps": [100 * 2**k for k in range(frames)],
             "points": text(coded(turned * share)), "field": text(field.round().to(torch.uint8)),
-            "modes": [min(8, 2 * k) for k in range(frames)], "high_quality": [k / frames for k in range(frames)],
+            "modes": [0, 2, 8, 6, 6][:frames], "high_quality": [k / frames for k in range(frames)],
         }  # fmt: skip
         runs.append(run | ({"field_kind": "score"} if i == 2 else {}))
     return RING | {"real": text(coded(1.1 * ring)), "runs": runs}

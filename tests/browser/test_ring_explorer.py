@@ -95,7 +95,7 @@ def check_shown(page, explorer, run: int, frame: int) -> None:
     assert page.locator(f"{TAG} output").text_content() == str(step)
 
 
-def test_it_starts_at_the_end_of_the_first_training_and_fetches_no_network(explorers, address, open_page):
+def test_it_starts_at_the_end_of_the_best_training_and_fetches_no_network(explorers, address, open_page):
     page, watch = open_page(address)
     check_shown(page, explorers[TAG], 0, 4)
     slider(page).focus()
@@ -116,7 +116,7 @@ MOUNT = """async meta => {
 def test_it_starts_with_the_frame_that_it_is_told(explorers, address, open_page):
     page, _ = open_page(address)
     page.evaluate(MOUNT, dict(explorers[TAG].meta, start={"run": 1, "frame": 2}))
-    assert page.locator("#mounted .numbers b").all_text_contents() == ["4 of 8", "40\u00a0%"]
+    assert page.locator("#mounted .numbers b").all_text_contents() == ["8 of 8", "40\u00a0%"]
     assert slider(page, "#mounted").input_value() == "2"
     chosen = page.locator("#mounted select").evaluate_all("all => all.map(s => s.selectedOptions[0].text)")
     assert chosen == ["Minimax", "momentum, R1"]
@@ -154,6 +154,11 @@ def test_keys_go_through_the_steps(explorers, address, open_page):
         drawn = harness.wait_drawn(page, n)
         assert (drawn["run"], drawn["frame"]) == (0, frame)
         check_shown(page, explorers[TAG], 0, frame)
+        spoken = page.locator(f"{TAG} [aria-live=polite]").text_content()
+        modes, share = (0, 2, 8, 6, 6)[frame], f"{20 * frame}\u00a0%"
+        assert spoken == (
+            f"Minimax. Step {100 * 2**frame}: {modes} of 8 modes found, {share} of the points of high quality."
+        )
         seen.append(plane(page))
     assert all((a - b).abs().max() > 50 for i, a in enumerate(seen) for b in seen[:i])
     assert page.evaluate("window.leaked") == []

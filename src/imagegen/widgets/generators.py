@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
@@ -48,8 +49,11 @@ class GeneratorExplorer(Explorer):
             raise ValueError(f"the generator draws {shape}, expected (1, H, W) or (3, H, W)")
         if not 0 < reach < float("inf"):
             raise ValueError(f"reach is {reach}, expected a positive number")
-        if len(seeds) != 2 or not all(1 <= seed <= _LAST_SEED for seed in seeds):
-            raise ValueError(f"seeds is {tuple(seeds)}, expected two from 1 to {_LAST_SEED}")
+        fits = [isinstance(seed, Integral) and 1 <= seed <= _LAST_SEED for seed in seeds]
+        if fits != [True, True]:
+            raise ValueError(f"seeds is {tuple(seeds)}, expected two whole numbers from 1 to {_LAST_SEED}")
+        if not subject.strip():
+            raise ValueError(f"subject is {subject!r}, expected a word")
         self._directions = _units(directions or {}, gan.config.latent_dim)
         self._reach, self._seeds, self._subject = float(reach), tuple(map(int, seeds)), subject
         super().__init__(gan.generator, name)
@@ -138,6 +142,8 @@ def _units(directions: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
         raise ValueError(f"{len(directions)} directions, expected at most {_MAX_DIRECTIONS}")
     units = {}
     for label, vector in directions.items():
+        if not label.strip():
+            raise ValueError(f"a direction has the name {label!r}, expected words: they name its slider")
         vector = torch.as_tensor(vector).detach().float().cpu()
         if vector.shape != (size,):
             raise ValueError(f"the direction {label!r} has shape {tuple(vector.shape)}, expected ({size},)")

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,8 @@ class RingExplorer(Explorer):
         recording: as the benchmark `ring` writes it, or the path of such a file; by default the package's own.
             {"extent", "side", "n", "real", "runs": [{"loss", "setting", "label", "steps", "points", "field",
             "modes", "high_quality", "field_kind"}, ...]}; `real`, `points` and `field` are uint8 in base64 of shapes
-            (n, 2), (F, n, 2) and (F, side, side). A label is the loss, and after a comma its setting, if any.
+            (n, 2), (F, n, 2) and (F, side, side). A label is the loss, and after a comma its setting, if any. More
+            than that, such as the benchmark's "origin", does not reach the page.
     Raises: ValueError: the recording is not complete, a size or a name does not fit; the message holds the value.
     """
 
@@ -59,16 +61,23 @@ class RingExplorer(Explorer):
             quality = f"{100 * run['high_quality'][-1]:.0f} % of high quality"
             told.append(f"{run['label']}: {run['modes'][-1]} of {MODES} modes, {quality}")
         shown = [[run["steps"][i] for i in _columns(len(run["steps"]))] for run in runs[:_MOST_ROWS]]
+        scores = [run["label"] for run in runs[:_MOST_ROWS] if run["field_kind"] == "score"]
+        but = (
+            f"In the rows of {' and '.join(scores)} it is the critic's score, scaled in each tile. "
+            if scores
+            else ""
+        )
         same = all(steps == shown[0] for steps in shown)
         when = f" (steps {', '.join(map(str, shown[0]))})" if same else ""
         alt = (
             f"{len(told)} recorded trainings on a ring of {MODES} Gaussians, one a row, from the first to the last "
             f"recorded step{when}. Dark orange squares are generated points, dark blue crosses real ones; the "
-            f"ground is blue where the discriminator says real, orange where it says generated. "
+            f"ground is blue where the discriminator says real, orange where it says generated. {but}"
             f"At the end: {'; '.join(told)}."
         )
-        frames = list(zip(runs[0]["modes"], runs[0]["high_quality"], strict=True))
-        start = {"run": 0, "frame": frames.index(max(frames))}  # where it is nearest to its goal
+        ends = [(run["modes"][-1], run["high_quality"][-1]) for run in runs]
+        best = ends.index(max(ends))  # the training that ends nearest to its goal, where it ends
+        start = {"run": best, "frame": len(runs[best]["steps"]) - 1}
         return self._recording | {"total": MODES, "start": start}, self._sheet(), alt
 
     def _sheet(self) -> Tensor:
@@ -133,6 +142,11 @@ def _checked(recording: Mapping[str, Any]) -> dict[str, Any]:
     parts = ("loss", "setting", "label", "steps", "points", "field", "modes", "high_quality")
     _check_there(recording, wanted, "the recording")
     side, n = recording["side"], recording["n"]
+    for part in ("side", "n"):
+        if not _whole(recording[part], 1, math.inf):
+            raise ValueError(f"{part} is {recording[part]!r}, expected a whole number from 1 on")
+    if not _number(recording["extent"]) or not 0 < recording["extent"] < math.inf:
+        raise ValueError(f"extent is {recording['extent']!r}, expected a positive number")
     unpacked(recording["real"], (n, 2))
     if not recording["runs"]:
         raise ValueError("the recording has no runs")
@@ -148,12 +162,24 @@ def _checked(recording: Mapping[str, Any]) -> dict[str, Any]:
         for part in ("modes", "high_quality"):
             if len(run[part]) != frames or not frames:
                 raise ValueError(f"run {i} has {len(run[part])} {part}, expected {frames}, one a step")
+        if wrong := [m for m in run["modes"] if not _whole(m, 0, MODES)]:
+            raise ValueError(f"run {i} has {wrong[0]!r} modes, expected whole numbers from 0 to {MODES}")
+        if wrong := [q for q in run["high_quality"] if not _number(q) or not 0 <= q <= 1]:
+            raise ValueError(f"run {i} has a share {wrong[0]!r} of high quality, expected 0 to 1")
         if (kind := run.get("field_kind", _FIELD_KINDS[0])) not in _FIELD_KINDS:
             raise ValueError(f"field_kind of run {i} is {kind!r}, expected one of {', '.join(_FIELD_KINDS)}")
         runs.append({part: run[part] for part in parts} | {"field_kind": kind})
     if len({(run["loss"], run["setting"]) for run in runs}) < len(runs):
         raise ValueError("two runs have the same loss and setting")
     return {part: recording[part] for part in wanted[:-1]} | {"runs": runs}
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _whole(value: object, least: float, most: float) -> bool:
+    return _number(value) and isinstance(value, int) and least <= value <= most
 
 
 def _check_there(found: Mapping[str, Any], wanted: tuple[str, ...], what: str) -> None:

@@ -75,6 +75,11 @@ MUTANTS = (
         "Only the discriminator's first gradient is watched; the generator's may be NaN unseen.",
     ),
     _mutant(
+        "any-penalty-goes", "StyleObjective.__post_init__",
+        'if self.penalty not in ("none", "r1"):', "if False:",
+        "A gradient penalty is asked for and R1 is trained with, without a word.",
+    ),
+    _mutant(
         "betas-not-corrected", "corrected",
         "return lr * share, (betas[0] ** share, betas[1] ** share)", "return lr * share, betas",
         "Adam takes seventeen steps where it took sixteen, and its averages forget too soon.",

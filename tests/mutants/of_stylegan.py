@@ -312,7 +312,7 @@ SYNTHESIS = (
         tests=STYLES,
     ),
     _mutant(
-        "one-noise-for-the-batch", "networks/Synthesis._noise",
+        "one-style-noise-for-the-batch", "networks/Synthesis._noise",
         "*kept.shape[1:])", "*kept.shape[1:])\n        shape = kept.shape",
         "The noise is drawn once and shared by the batch: all of its images have the same freckles.",
         tests=STYLES,

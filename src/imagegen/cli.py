@@ -17,6 +17,7 @@ from imagegen.decoder import WITHHELD, AttributeDecoder
 from imagegen.gan import GAN
 from imagegen.images import from_unit, to_uint8
 from imagegen.prior import Prior
+from imagegen.stylegan import StyleGAN
 from imagegen.vae import VAE, Autoencoder
 from imagegen.vq import VQVAE
 
@@ -254,12 +255,12 @@ def _sample(args: argparse.Namespace) -> int:
         except ValueError as error:
             raise recipes.RecipeError(f"cannot sample {args.name}: {error}") from error
         images = _decoded(tokeniser, codes)
-    elif isinstance(model, VAE | GAN):
+    elif isinstance(model, VAE | GAN | StyleGAN):
         if options or args.label is not None:
             raise recipes.RecipeError(
                 f"{args.name} has no codes: --label, --temperature and --top-p are a prior's"
             )
-        if isinstance(model, GAN):
+        if isinstance(model, GAN | StyleGAN):
             images = evaluation.generated(model, args.n, generator)
         else:
             images = _decoded(model, torch.randn(args.n, model.config.latent_dim, generator=generator))
@@ -291,7 +292,7 @@ def _export(args: argparse.Namespace) -> int:
         parts["decoder"] = (export.PixelDecoder(model), {"z": torch.zeros(2, config.latent_dim)}, ["images"])
         codes = ["mean", "log_var"] if isinstance(model, VAE) else ["z"]
         parts["encoder"] = (export.Encoder(model), {"x": torch.zeros(2, *config.image_shape)}, codes)
-    elif isinstance(model, GAN):
+    elif isinstance(model, GAN | StyleGAN):
         z = {"z": torch.zeros(2, config.latent_dim)}
         parts["decoder"] = (export.GeneratorPixels(model.generator), z, ["images"])
     elif isinstance(model, VQVAE):

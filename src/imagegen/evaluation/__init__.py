@@ -42,6 +42,7 @@ from imagegen.gan import GAN
 from imagegen.hierarchy import HierarchicalVQVAE
 from imagegen.prior import Prior
 from imagegen.recipes import DATA, RecipeError
+from imagegen.stylegan import StyleGAN
 from imagegen.vae import VAE, Autoencoder
 from imagegen.vq import VQVAE
 
@@ -155,7 +156,7 @@ def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | 
         measured, requires = _of_prior(
             name, model, folder, (images, labels), train, protocol, progress, where
         )
-    elif isinstance(model, GAN):
+    elif isinstance(model, GAN | StyleGAN):
         ema = card.get("recipe", {}).get("ema")
         measured = measure_gan(model, protocol, ema=ema, progress=progress, **where) if protocol else {}
     else:

@@ -9,16 +9,17 @@ from imagegen.evaluation.entries import Entry, over_seeds
 from imagegen.evaluation.samples import BATCH, Protocol, measure_samples
 from imagegen.gan import GAN
 from imagegen.images import to_uint8
+from imagegen.stylegan import StyleGAN
 
 
 @torch.inference_mode()
-def generated(model: GAN, n: int, generator: Generator) -> Tensor:
+def generated(model: GAN | StyleGAN, n: int, generator: Generator) -> Tensor:
     """Return n uint8 images of a GAN in evaluation mode, on the CPU; all latents are drawn first, from N(0, I)."""
     z = model.draw(n, generator=generator)
     return torch.cat([to_uint8(model.generator(part).clamp(-1, 1)).cpu() for part in z.split(BATCH)])
 
 
-def measure_gan(model: GAN, protocol: Protocol, *, ema: float | None = None, progress: bool = False,
+def measure_gan(model: GAN | StyleGAN, protocol: Protocol, *, ema: float | None = None, progress: bool = False,
                 device: torch.device | str = "cpu") -> dict[str, Entry]:  # fmt: skip
     """Return the measures of a GAN's samples and, on a CPU, how many are drawn in a second of its time.
 

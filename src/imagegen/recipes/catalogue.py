@@ -17,6 +17,7 @@ from imagegen.hierarchy import HierarchyConfig
 from imagegen.prior import PriorConfig
 from imagegen.recipes.adversarial import AdversarialObjective
 from imagegen.recipes.code_terms import HierarchyObjective, LevelPriorObjective, PriorObjective, VQObjective
+from imagegen.recipes.style import StyleObjective
 from imagegen.recipes.terms import (
     AttributeObjective,
     AutoencoderObjective,
@@ -24,6 +25,7 @@ from imagegen.recipes.terms import (
     Objective,
     VAEObjective,
 )
+from imagegen.stylegan import StyleGANConfig
 from imagegen.vae import VAEConfig
 from imagegen.vq import VQVAEConfig
 
@@ -51,6 +53,7 @@ class Recipe:
         | HierarchyConfig
         | PriorConfig
         | GANConfig
+        | StyleGANConfig
     )
     objective: Objective = VAEObjective()
     data: str = "fashion-mnist"
@@ -280,6 +283,24 @@ RECIPES: dict[str, Recipe] = {
             value=2.03,
             cpu_minutes=32.0,
             gpu_minutes=3.0,
+        ),
+        Recipe(
+            "stylegan-avatars",
+            StyleGANConfig(
+                image_shape=(3, 64, 64), latent_dim=96, width=16, critic_width=16, max_width=96
+            ),
+            StyleObjective(path_every=8),
+            data="avatars",
+            batch_size=16,
+            n_steps=10_000,
+            lr=2e-3,
+            betas=(0.0, 0.99),
+            weight_decay=0.0,
+            clip=1000.0,
+            ema=0.998,
+            value=2.02,
+            cpu_minutes=75.0,
+            gpu_minutes=5.0,
         ),
     )
 }

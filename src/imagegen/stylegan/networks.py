@@ -121,9 +121,10 @@ class StyleLayer(nn.Module):
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         """noise: (B or 1, 1, H', W'), or None."""
         x = modulated_conv2d(x, self.weight * self.scale, self.style(w), up=self.up)
+        shift = self.bias[:, None, None]
         if noise is not None:
-            x = x + self.strength[:, None, None] * noise
-        return activated(x + self.bias[:, None, None])
+            shift = torch.addcmul(shift, self.strength[:, None, None], noise)
+        return activated(x.add_(shift))
 
 
 class ToImage(nn.Module):

@@ -62,16 +62,17 @@ class EqualConv2d(nn.Module):
 
 def activated(x: Tensor) -> Tensor:
     """Return sqrt(2) times the leaky rectifier of x: the mean square of a standard normal stays about what it was."""
-    return leaky_relu(x, LEAK) * math.sqrt(2)
+    return leaky_relu(x, LEAK).mul_(math.sqrt(2))
 
 
-def filtered(x: Tensor, *, up: int = 1, down: int = 1, pad: tuple[int, int] | None = None) -> Tensor:
+def filtered(x: Tensor, *, up: int = 1, down: int = 1, pad: tuple[int, int] | None = None,
+             gain: float = 1.0) -> Tensor:  # fmt: skip
     """Return images (B, C, H, W) low-passed by the binomial filter 1 3 3 1 of each axis, resampled by up or down.
 
     up = 2 puts zeros between the pixels first and keeps the mean; down = 2 keeps every second result. A constant image
     stays that constant, except within two pixels of the edge, outside which there are zeros.
     pad: pixels of zeros before and behind each axis; the default keeps the size, times up, by down;
-    without either it shifts by half a pixel.
+    without either it shifts by half a pixel. gain: what the result is multiplied by, at no cost.
     Raises: ValueError: up or down is not 1 or 2, or both are 2, or pad is given with up = 2.
     Source: Karras et al. 2020, arXiv:1912.04958 (its networks' filter); one depthwise convolution, whose two axes are
         applied together.
@@ -80,7 +81,7 @@ def filtered(x: Tensor, *, up: int = 1, down: int = 1, pad: tuple[int, int] | No
         raise ValueError(f"pad is {pad}, and up = 2 sets its own")
     if (up, down) not in ((1, 1), (2, 1), (1, 2)):
         raise ValueError(f"up is {up} and down is {down}, expected 1 and 1, 2 and 1, or 1 and 2")
-    axis = torch.tensor(BINOMIAL, dtype=x.dtype, device=x.device) * (up / sum(BINOMIAL))
+    axis = torch.tensor(BINOMIAL, dtype=x.dtype, device=x.device) * (up * math.sqrt(gain) / sum(BINOMIAL))
     channels = x.shape[1]
     kernel = torch.outer(axis, axis).expand(channels, 1, 4, 4)
     if up == 2:  # zeros between the pixels, and the filter, are a transposed convolution
@@ -133,7 +134,7 @@ def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bo
     if not up:
         return out
     # The transposed convolution gives 2H + 1; the blur, with a factor of 2 an axis for the zeros, takes one off.
-    return 4 * filtered(out, pad=(2 - kernel // 2,) * 2)
+    return filtered(out, pad=(2 - kernel // 2,) * 2, gain=4)
 
 
 def _convolved(x: Tensor, weight: Tensor, up: bool, groups: int) -> Tensor:

@@ -286,20 +286,18 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "stylegan-avatars",
-            StyleGANConfig(
-                image_shape=(3, 64, 64), latent_dim=96, width=16, critic_width=16, max_width=96
-            ),
-            StyleObjective(path_every=8),
+            StyleGANConfig(image_shape=(3, 64, 64), latent_dim=64, width=12, critic_width=12, max_width=96),
+            StyleObjective(path_every=8, weight=1.0),
             data="avatars",
             batch_size=16,
             n_steps=10_000,
-            lr=2e-3,
+            lr=1e-2,
             betas=(0.0, 0.99),
             weight_decay=0.0,
             clip=1000.0,
             ema=0.998,
             value=2.02,
-            cpu_minutes=75.0,
+            cpu_minutes=50.0,
             gpu_minutes=5.0,
         ),
     )

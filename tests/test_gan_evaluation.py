@@ -11,6 +11,7 @@ from imagegen import cli, data, evaluation, pretrained, recipes
 from imagegen.classifier import Classifier, ClassifierConfig
 from imagegen.evaluation import Protocol
 from imagegen.gan import GAN, GANConfig
+from imagegen.stylegan import StyleGAN, StyleGANConfig
 
 SHAPE = (1, 8, 8)
 MEASURES = ["fd_small", "kid_small", "precision", "recall", "coverage", "memorisation"]
@@ -24,11 +25,8 @@ def made_up(split):
     return data.ImageSet(images, torch.zeros(n, dtype=torch.int64), ("all",))
 
 
-@pytest.fixture
-def shelf(tmp_path, monkeypatch):
-    """Return a folder with a feature network and a GAN whose BatchNorm has seen batches; `made-up` uses it."""
-    monkeypatch.setitem(recipes.DATA, "made-up", made_up)
-    torch.manual_seed(0)
+def dcgan() -> GAN:
+    """Return a GAN whose BatchNorm has seen batches."""
     model = GAN(GANConfig("dcgan", SHAPE, latent_dim=3, width=8, critic_width=4))
     with torch.no_grad():
         for layer in model.generator.body:
@@ -36,6 +34,35 @@ def shelf(tmp_path, monkeypatch):
                 layer.weight.mul_(10)
         for _ in range(30):
             model.sample(50)
+    return model
+
+
+def stylegan() -> StyleGAN:
+    """Return a StyleGAN whose noise shows and whose mean of w is known."""
+    config = StyleGANConfig(SHAPE, latent_dim=3, width=8, critic_width=4, max_width=8, mapping_depth=1)
+    model = StyleGAN(config)
+    with torch.no_grad():
+        for name, weights in model.generator.named_parameters():
+            if name.endswith("strength"):
+                weights.fill_(0.3)
+        model.generator.styles(model.draw(50))
+    return model
+
+
+MADE = {"gan": dcgan, "stylegan": stylegan}
+
+
+@pytest.fixture(params=MADE)
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch, family):
+    """Return a folder with a feature network and a GAN of the family; `made-up` uses it."""
+    monkeypatch.setitem(recipes.DATA, "made-up", made_up)
+    torch.manual_seed(0)
+    model = MADE[family]()
     config = ClassifierConfig(image_shape=SHAPE, classes=(2,), widths=(4,), features=6)
     card = {"recipe": {"data": "made-up", "ema": 0.95}, "metrics": {}}
     pretrained.save(Classifier(config), card | {"name": "judge"}, folder=tmp_path)
@@ -49,13 +76,18 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_images_are_the_generators_rounded_to_8_bits(shelf):
+def test_images_are_the_generators_rounded_to_8_bits(shelf, family):
     model = pretrained.load("gan-small", folder=shelf)
     found = evaluation.generated(model, 600, seeded(4))  # more than two batches
     assert found.dtype == torch.uint8 and found.shape == (600, *SHAPE)
     with torch.no_grad():
-        z = torch.randn(600, 3, generator=seeded(4))
-        levels = (model.generator(z) + 1) / 2 * 255
+        generator = seeded(4)
+        z = torch.randn(600, 3, generator=generator)
+        drawn = [
+            model.generator(part, **({"generator": generator} if family == "stylegan" else {}))
+            for part in z.split(250)
+        ]
+        levels = (torch.cat(drawn).clamp(-1, 1) + 1) / 2 * 255
     assert (found - levels).abs().max() < 0.501
     assert levels.std() > 20  # not all grey
     assert torch.equal(found, evaluation.generated(model, 600, seeded(4)))
@@ -86,9 +118,9 @@ def test_a_model_in_training_mode_is_measured_in_evaluation_mode(shelf):
     assert again["fd_small"]["values"] == expected["fd_small"]["values"] and not model.training
 
 
-def test_evaluate_names_family_protocol_and_the_average(shelf):
+def test_evaluate_names_family_protocol_and_the_average(shelf, family):
     result, complete = evaluation.evaluate("gan-small", folder=shelf)
-    assert complete and result["family"] == "gan" and result["requires"] == {}
+    assert complete and result["family"] == family and result["requires"] == {}
     assert result["protocol"]["features"] == "judge" and result["data"] == "made-up, 60 test images"
     assert list(result["metrics"]) == [*MEASURES, "images_per_second"]
     assert "decay 0.95" in result["metrics"]["recall"]["detail"]
@@ -135,17 +167,31 @@ def test_a_gan_has_no_labels_and_no_temperature(capsys, shelf, option):
     assert not (shelf / "x.npz").exists()
 
 
-def test_the_command_exports_a_generator(capsys, shelf):
-    code, out, err = call(capsys, "export", "gan-small", "--weights", shelf, "-o", shelf / "generator.onnx")
-    assert code == 0 and "gan-small: decoder in" in out, err
+def exported(capsys, shelf, inputs, *option):
+    """Return what ONNX Runtime computes of these inputs from a file that the command wrote."""
     onnxruntime = pytest.importorskip("onnxruntime")
-    session = onnxruntime.InferenceSession(str(shelf / "generator.onnx"), providers=["CPUExecutionProvider"])
-    z = torch.randn(5, 3, generator=seeded(2))
-    with torch.no_grad():
-        expected = (pretrained.load("gan-small", folder=shelf).eval().generator(z) + 1) / 2
-    (drawn,) = session.run(None, {"z": z.numpy()})
-    assert np.abs(drawn - expected.numpy()).max() < 1e-5
-    code, _, err = call(
-        capsys, "export", "gan-small", "--weights", shelf, "-o", shelf / "x", "--part", "encoder"
-    )
-    assert code == 2 and "gan-small has no encoder; it has decoder" in err
+    path = shelf / "part.onnx"
+    code, out, err = call(capsys, "export", "gan-small", "--weights", shelf, "-o", path, *option)
+    assert code == 0 and "gan-small: " in out, err
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    return torch.from_numpy(found)
+
+
+@torch.no_grad()
+def test_the_command_exports_a_generator(capsys, shelf, family):
+    generator, z = pretrained.load("gan-small", folder=shelf).eval().generator, torch.randn(5, 3)
+    if family == "gan":
+        expected = (generator(z) + 1) / 2
+        assert (exported(capsys, shelf, {"z": z}) - expected).abs().max() < 1e-5
+    else:
+        w = exported(capsys, shelf, {"z": z}, "--part", "mapping")
+        assert (w - generator.mapping(z)).abs().max() < 1e-5
+        ws = w[:, None].repeat(1, generator.config.layers, 1)
+        expected = (generator.synthesis(ws, noise="fixed") + 1).clamp(0, 2) / 2
+        assert expected.std() > 0.1  # there is something to compare
+        assert (exported(capsys, shelf, {"ws": ws}) - expected).abs().max() < 1e-5
+    have = {"gan": "decoder", "stylegan": "synthesis, mapping"}[family]
+    arguments = ["export", "gan-small", "--weights", shelf, "-o", shelf / "x", "--part", "encoder"]
+    code, _, err = call(capsys, *arguments)
+    assert code == 2 and f"gan-small has no encoder; it has {have}" in err

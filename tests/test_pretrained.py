@@ -147,4 +147,4 @@ def test_every_shipped_model_loads_and_says_where_it_comes_from(name):
 
 def test_the_shipped_weights_stay_small():
     total = sum(path.stat().st_size for path in pretrained.FOLDER.glob("*"))
-    assert total < 30 * 2**20  # MiB, so that the whole repository stays under 40
+    assert total < 32 * 2**20  # MiB, so that the whole repository stays under 40

@@ -23,7 +23,7 @@ FOLDER = ROOT / "book/results"
 NBSP = "\N{NO-BREAK SPACE}"
 AGAIN = "run `imagegen evaluate --all`"
 
-SAMPLED = ("vae", "autoencoder", "vqvae", "prior", "hierarchy", "gan")  # families with a protocol
+SAMPLED = ("vae", "autoencoder", "vqvae", "prior", "hierarchy", "gan", "stylegan")  # families with a protocol
 ENDINGS = ("_normal", "_fitted", "_uniform", "_told", "_detail")  # the ways in which some of them are sampled
 
 

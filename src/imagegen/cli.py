@@ -128,9 +128,10 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", required=True, metavar="FILE")
     add(
         "--part",
-        choices=("decoder", "encoder", "prior"),
+        choices=("decoder", "encoder", "prior", "synthesis", "mapping"),
         help="decoder: z, codes or attributes -> images in [0, 1]; encoder: x in [-1, 1] -> what describes z, or "
-        "codes; prior: codes and labels -> logits (default: the first that there is)",
+        "codes; prior: codes and labels -> logits; synthesis: w for each layer -> images in [0, 1]; mapping: z -> w "
+        "(default: the first that there is)",
     )
     export.set_defaults(run=_export)
     for command in (measure, draw, export):
@@ -292,9 +293,14 @@ def _export(args: argparse.Namespace) -> int:
         parts["decoder"] = (export.PixelDecoder(model), {"z": torch.zeros(2, config.latent_dim)}, ["images"])
         codes = ["mean", "log_var"] if isinstance(model, VAE) else ["z"]
         parts["encoder"] = (export.Encoder(model), {"x": torch.zeros(2, *config.image_shape)}, codes)
-    elif isinstance(model, GAN | StyleGAN):
+    elif isinstance(model, GAN):
         z = {"z": torch.zeros(2, config.latent_dim)}
         parts["decoder"] = (export.GeneratorPixels(model.generator), z, ["images"])
+    elif isinstance(model, StyleGAN):
+        z = model.draw(2, generator=torch.Generator().manual_seed(0))
+        ws = {"ws": model.generator.styles(z).detach()}
+        parts["synthesis"] = (export.StyledPixels(model.generator), ws, ["images"])
+        parts["mapping"] = (export.Styles(model.generator), {"z": z}, ["w"])
     elif isinstance(model, VQVAE):
         decoder, x = export.CodePixels(model), {"x": torch.zeros(2, *config.image_shape)}
         parts["decoder"] = (decoder, decoder.examples(), ["images"])

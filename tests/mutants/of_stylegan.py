@@ -55,7 +55,7 @@ EQUALISED = (
     ),
     _mutant(
         "rectifier-without-its-gain", "operators/activated",
-        "return leaky_relu(x, LEAK) * math.sqrt(2)", "return leaky_relu(x, LEAK)",
+        "return leaky_relu(x, LEAK).mul_(math.sqrt(2))", "return leaky_relu(x, LEAK)",
         "The rectifier takes half of the variance and nothing gives it back: after eight layers a sixteenth of the "
         "deviation is left.",
         "https://github.com/NVlabs/stylegan2-ada-pytorch/issues/95",
@@ -65,7 +65,7 @@ EQUALISED = (
 RESAMPLED = (
     _mutant(
         "three-of-four-pixels-are-0", "operators/filtered",
-        "* (up / sum(BINOMIAL))", "* (1 / sum(BINOMIAL))",
+        "(up * math.sqrt(gain) /", "(math.sqrt(gain) /",
         "The filter's gain does not make up for the zeros between the pixels: each grid is a quarter as bright.",
         "https://github.com/NVlabs/stylegan2-ada-pytorch/issues/95",
     ),
@@ -124,7 +124,7 @@ MODULATED = (
     ),
     _mutant(
         "enlarged-at-a-quarter", "operators/modulated_conv2d",
-        "return 4 * filtered(out,", "return filtered(out,",
+        "pad=(2 - kernel // 2,) * 2, gain=4)", "pad=(2 - kernel // 2,) * 2)",
         "A transposed convolution spreads each pixel over four. Without the factor of 4 each new grid starts at a "
         "quarter of the size that its noise and bias are made for.",
         "https://github.com/NVlabs/stylegan2-ada-pytorch/issues/95",
@@ -248,14 +248,14 @@ LAYER = (
     ),
     _mutant(
         "noise-at-full-strength", "networks/StyleLayer.forward",
-        "x + self.strength[:, None, None] * noise", "x + noise",
+        "torch.addcmul(shift, self.strength[:, None, None], noise)", "shift + noise",
         "The noise is added as it is drawn, as large as the layer's own output. Its learned strength is left out.",
         "https://github.com/rosinality/stylegan2-pytorch/issues/38",
         tests=STYLES, bug=27,
     ),
     _mutant(
         "layer-without-its-rectifier", "networks/StyleLayer.forward",
-        "return activated(x + self.bias[:, None, None])", "return x + self.bias[:, None, None]",
+        "return activated(x.add_(shift))", "return x.add_(shift)",
         "Nothing stands between the convolutions: but for the style, an image is a linear function of one constant.",
         tests=STYLES,
     ),

@@ -14,9 +14,14 @@ from imagegen.stylegan import StyleGAN
 
 @torch.inference_mode()
 def generated(model: GAN | StyleGAN, n: int, generator: Generator) -> Tensor:
-    """Return n uint8 images of a GAN in evaluation mode, on the CPU; all latents are drawn first, from N(0, I)."""
+    """Return n uint8 images of a GAN in evaluation mode, on the CPU; all latents are drawn first, from N(0, I).
+
+    A StyleGAN's noise is drawn after them; its styles are not truncated.
+    """
     z = model.draw(n, generator=generator)
-    return torch.cat([to_uint8(model.generator(part).clamp(-1, 1)).cpu() for part in z.split(BATCH)])
+    noise = {"generator": generator} if isinstance(model, StyleGAN) else {}
+    parts = (model.generator(part, **noise) for part in z.split(BATCH))
+    return torch.cat([to_uint8(part.clamp(-1, 1)).cpu() for part in parts])
 
 
 def measure_gan(model: GAN | StyleGAN, protocol: Protocol, *, ema: float | None = None, progress: bool = False,

@@ -1,4 +1,4 @@
-"""How long an explorer takes from a move, a menu's change or a key to the pixels, in a headless browser."""
+"""How long an explorer takes from a move to the pixels, in a headless browser, and how long it blocks the page."""
 
 import sys
 from collections.abc import Callable

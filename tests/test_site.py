@@ -153,6 +153,9 @@ def test_the_models_of_explorers_are_collected(tmp_path):
         "prior-explorer",
         "generator-explorer",
         "ring-explorer",
+        "truncation-explorer",
+        "style-mixer",
+        "style-sliders",
     ):
         assert offline_site.read_page(f'<{tag} src="faces-ef56">').models == {"faces-ef56"}
     (tmp_path / "map-ab12.json").write_text('{"files": {"decoder": "map-ab12.onnx"}}')

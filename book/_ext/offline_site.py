@@ -30,6 +30,9 @@ WIDGETS = (
     "prior-explorer",
     "generator-explorer",
     "ring-explorer",
+    "truncation-explorer",
+    "style-mixer",
+    "style-sliders",
 )
 MODELS = "_build/.models"  # beside _build/.jupyter_cache: a cached notebook does not write its models again
 REBUILD = "remove _build/.jupyter_cache and _build/.doctrees and build again, so that the notebooks run"

@@ -2,10 +2,10 @@
 //  * A live kernel (Jupyter, Colab, VS Code): anywidget imports this file and calls default.render(); the pixels
 //    are computed by PyTorch and come over the comm.
 //  * A plain web page: the page loads this file as <script type="module">; it upgrades <latent-map src="NAME"> and the
-//    other tags in `mounts`, and the networks run in the page (ONNX Runtime, WebAssembly, one thread). Runtime and
-//    networks are fetched on the reader's first move: most readers only read.
-// Both hosts hand the same `meta` and a `backend` with decode(values), encode(x) and prior(codes, labels, place) to the
-// same mount functions.
+//    other tags in `mounts`, and the networks run in a worker of the page, which is this file once more (ONNX Runtime,
+//    WebAssembly, one thread). Runtime and networks are fetched on the reader's first move: most readers only read.
+// Both hosts hand the same `meta` and a `backend` with decode(values), encode(x), prior(codes, labels, place), mapping(z)
+// and synthesis(ws, layers) to the same mount functions.
 // Images are Float32Array in C, H, W order: pixels in [0, 1], what an encoder takes in [-1, 1].
 
 // ---------------------------------------------------------------------------------------------------------- style
@@ -118,6 +118,22 @@ p { margin: 0; } .note { font-size: .85rem; min-height: 1.4em; } .note.error { f
 .key canvas { width: 22px; height: 22px; border-radius: 4px; } .key .wide { margin-top: .2rem; }
 .scale { height: 12px; border-radius: 4px; border: 1px solid var(--line); }
 .ends { display: flex; justify-content: space-between; gap: .5rem; font-size: .8rem; }
+/* explorers of a style-based generator */
+.live.truncation, .live.sliders { grid-template-columns: 258px minmax(0, 1fr); }
+.strip.tiles { grid-template-columns: repeat(var(--n), minmax(0, 1fr)); }
+.strip.tiles button { aspect-ratio: auto; background: none; font-size: .75rem; line-height: 1.5; font-variant-numeric: tabular-nums; }
+.strip.tiles canvas { aspect-ratio: 1; height: auto; background: #000; }
+.strip.tiles span { display: block; overflow: hidden; } .strip.tiles [aria-checked=true] span { font-weight: 600; }
+.origin { display: grid; grid-template-columns: 56px minmax(0, 1fr); align-items: center; gap: .8rem; }
+.truncation .told, .sliders .told { min-height: 2.8em; }
+.sliders .slider label { white-space: normal; overflow-wrap: anywhere; line-height: 1.2; }
+.live.mixer { grid-template-columns: minmax(0, 1fr) minmax(0, 1.5fr) minmax(0, 1fr); align-items: end; }
+.mixer .column { gap: .3rem; } .mixer .name { margin: 0; } .mixer .mix .plate { border: 2px solid var(--accent); }
+.layers { display: grid; grid-template-columns: repeat(var(--n), minmax(0, 1fr)); gap: 3px; text-align: center; }
+.layers .head { font-size: .75rem; white-space: nowrap; border-bottom: 2px solid var(--line); }
+.layers [role=radiogroup] { display: grid; gap: 3px; font-size: .75rem; font-variant-numeric: tabular-nums; }
+.layers button { padding: 0; } .layers button[aria-checked=true] { font-weight: 700; border-color: transparent;
+  background: var(--pst-color-text-base, var(--jp-ui-font-color1, CanvasText)); color: var(--pst-color-background, var(--jp-layout-color1, Canvas)); }
 /* on a phone, or in a narrow column */
 @container (max-width: 559px) {
   .live { gap: .8rem .8rem; }
@@ -125,16 +141,21 @@ p { margin: 0; } .note { font-size: .85rem; min-height: 1.4em; } .note.error { f
   .live.map .atlas { grid-column: 1 / -1; order: 1; } .live.map .wide { order: 2; }
   .live.map .side { display: contents; }
   .live.images { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); } .live.images .side { grid-column: 1 / -1; }
-  .live.attributes, .live.codes, .live.prior, .live.generator, .live.ring { grid-template-columns: minmax(0, 1fr); }
+  .live.attributes, .live.codes, .live.prior, .live.generator, .live.ring, .live.truncation, .live.sliders
+    { grid-template-columns: minmax(0, 1fr); }
   .palette { max-height: 15rem; } .told { min-height: 2.8em; }
   .portrait { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); align-items: start; }
   .walk .slider.wider { grid-template-columns: 1fr auto; } .walk .track { grid-column: 1 / -1; grid-row: 2; }
   .seed label { flex-basis: 100%; }
   .strip { grid-template-columns: repeat(8, minmax(0, 1fr)); gap: 4px; }
+  .strip.tiles { grid-template-columns: repeat(auto-fill, minmax(40px, 1fr)); }
+  .live.mixer { gap: .8rem .5rem; } .mixer button { padding: .2rem .4rem; } .mixer .layers button { padding: 0; }
+  .mixer .seed input { width: 100%; max-width: 5.4rem; }
   .images .bar button { padding: .2rem .45rem; }
 }
 @media print { .live { display: none; } .fallback { display: block; } }
-@media (forced-colors: active) { .dot, .swatch, .plate, .key canvas, .scale { forced-color-adjust: none; } }`;
+@media (forced-colors: active) { .dot, .swatch, .plate, .key canvas, .scale { forced-color-adjust: none; }
+  .layers button[aria-checked=true] { forced-color-adjust: none; background: Highlight; color: HighlightText; } }`;
 
 // The classes' colours, as in viz.py: a class has one colour in a chapter.
 const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#b3a800', '#808080', '#7a4fb5', '#a0522d'];
@@ -181,7 +202,8 @@ function painter(canvas, shape) {
 
 /** Returns ask(event): run `work(event)`, never twice at once. What is asked meanwhile waits, and the latest wins:
  *  a slow network then lags by one picture, not by a queue of them. `busy` is told when it begins and ends. The promise
- *  that `ask` returns is kept when nothing waits any more: true, or false where it failed. */
+ *  that `ask` returns is kept when nothing waits any more: true, or false where it failed. ask.waits() says whether something
+ *  does: work that is not urgent then gives way. */
 function latestWins(work, failed, busy) {
   let running = null, waiting = null;
   async function run() {
@@ -202,10 +224,12 @@ function latestWins(work, failed, busy) {
       busy(false);
     }
   }
-  return event => {
+  const ask = event => {
     waiting = { event };
     return running ??= run();
   };
+  ask.waits = () => waiting !== null;
+  return ask;
 }
 
 /** A labelled native slider for one latent dimension. `mark` shows where the encoder put it. */
@@ -300,12 +324,14 @@ function player(element, changed) {
 }
 
 /** Pictures to choose from, {alt, pixels}: one stop of the Tab key, arrows within, as in a group of radio buttons.
- *  check(null) marks none of them: the last one stays the stop of the Tab key. */
+ *  check(null) marks none of them: the last one stays the stop of the Tab key. Without pixels they are painted later. */
 function pictureStrip(label, pictures, shape, pick) {
   const strip = h('div', { class: 'strip wide', role: 'radiogroup', 'aria-label': label });
+  const paints = [];
   const choices = pictures.map(({ alt, pixels }, i) => {
     const canvas = h('canvas', { 'aria-hidden': 'true' });
-    painter(canvas, shape)(pixelsOf(pixels));
+    paints.push(painter(canvas, shape));
+    if (pixels) paints[i](pixelsOf(pixels));
     return button(canvas, event => choose(i, event), { role: 'radio', 'aria-label': alt, title: alt });
   });
   strip.append(...choices);
@@ -328,7 +354,7 @@ function pictureStrip(label, pictures, shape, pick) {
     pick(i, event);
   }
   check(0);
-  return { strip, check };
+  return { strip, check, choices, paints };
 }
 
 const WITHHELD = -1;
@@ -638,7 +664,7 @@ export function mountImageExplorer(element, meta, backend) {
     }
     const level = Math.round(100 * input[row * width + column]);
     ui.say(`Row ${row + 1}, column ${column + 1}: ${level} percent white.`);
-    quiet = true; // the cursor's place is worth more to a listener than who computed the picture
+    quiet.add(event); // the cursor's place is worth more to a listener than who computed the picture
   });
   function placeCell() {
     cell.style.left = `${(100 * column) / width}%`;
@@ -669,7 +695,7 @@ export function mountImageExplorer(element, meta, backend) {
     for (let d = 0; d < encoded.length; d++) nats += 0.5 * (encoded[d] ** 2 + Math.exp(logVar[d]) - logVar[d] - 1);
     price.textContent = `KL of this image: ${nats.toFixed(1)} nats`;
   }
-  let quiet = false;
+  const quiet = new WeakSet();
   const draw = latestWins(async event => {
     if (stale) {
       stale = false;
@@ -683,8 +709,7 @@ export function mountImageExplorer(element, meta, backend) {
     }
     const at = z.slice(), pixels = checked(await backend.decode(at, ui.say), shape);
     paint(pixels);
-    if (!quiet) ui.say(backend.running);
-    quiet = false;
+    if (!quiet.has(event)) ui.say(backend.running);
     ui.drawn(event, { z: at, pixels, input: input.slice(), mean: encoded.slice(), logVar: logVar.slice() });
   }, error => { stale = true; ui.failed(error); }, ui.busy); // the next move tries both again
   function inputChanged(event) {
@@ -1467,11 +1492,332 @@ export function mountRingExplorer(element, meta) {
   draw(null);
 }
 
+// ------------------------------------------------------------------------- explorers of a style-based generator
+// Two networks serve them all: z -> w, once for a seed, and w for each layer -> pixels. What is between is done here.
+const PAD = 2; // pixels around each tile of the static picture: images.grid
+const titled = text => text[0].toUpperCase() + text.slice(1);
+const seedAfter = seed => (seed % LAST_SEED) + 1;
+const twoPlaces = psi => psi.toFixed(2);
+
+/** w_mean + psi (w - w_mean): a smaller psi brings w nearer to the mean, and images nearer to one another. */
+export function truncated(w, mean, psi) {
+  return w.map((v, d) => mean[d] + psi * (v - mean[d]));
+}
+
+/** w for each layer, one after the other: pick(layer) gives its w. */
+function perLayer(layers, pick) {
+  const ws = new Float32Array(layers * pick(0).length);
+  for (let layer = 0; layer < layers; layer++) ws.set(pick(layer), layer * pick(layer).length);
+  return ws;
+}
+
+/** style(seed, psi): the truncated w of a seed; image(ws): its pixels. */
+function styled(meta, backend, ui) {
+  const known = new Map(); // w by seed: a small list of numbers each
+  async function style(seed, psi) {
+    if (!known.has(seed)) {
+      const w = await backend.mapping(gaussians(seed, meta.latent_dim), ui.say);
+      if (w.length !== meta.w_mean.length || !w.every(Number.isFinite)) throw new Error(`the mapping gave ${w.length} values, expected ${meta.w_mean.length} finite ones`);
+      known.set(seed, w);
+    }
+    return truncated(known.get(seed), meta.w_mean, psi);
+  }
+  return { style, image: async ws => checked(await backend.synthesis(ws, meta.layers, ui.say), meta.shape) };
+}
+
+/** Paints canvases with tiles of the static picture, {canvas, tile}, unless `late()`: a page need not carry them twice. */
+async function paintStart(picture, [, height, width], columns, canvases, late) {
+  if (!picture) return;
+  const sheet = new Image();
+  sheet.src = picture;
+  await sheet.decode().catch(() => {}); // without it the canvases stay empty until the first move
+  if (!sheet.naturalWidth || late()) return;
+  for (const { canvas, tile } of canvases) {
+    const left = PAD + (tile % columns) * (width + PAD), top = PAD + Math.floor(tile / columns) * (height + PAD);
+    canvas.getContext('2d').drawImage(sheet, left, top, width, height, 0, 0, width, height);
+  }
+}
+
+/** A strip of small pictures to choose from, each with words below it. */
+function tileStrip(label, n, shape, pick) {
+  const { strip, check, choices, paints } = pictureStrip(label, Array.from({ length: n }, () => ({ alt: '' })), shape, pick);
+  strip.classList.add('tiles');
+  strip.classList.remove('wide');
+  strip.style.setProperty('--n', n);
+  const words = choices.map(choice => choice.appendChild(h('span', { 'aria-hidden': 'true' })));
+  return {
+    strip, check, paints, canvases: choices.map(choice => choice.firstChild),
+    name(i, text, alt) {
+      words[i].textContent = text;
+      choices[i].title = alt;
+      choices[i].setAttribute('aria-label', alt);
+    },
+  };
+}
+
+/** meta: {shape, latent_dim, layers, w_mean, subject, psis, start: {seed, psi, faces, columns}}. The image is that of a
+ *  seed's w, truncated; the strips show the same seed at other psi, and other seeds at the same psi. */
+export function mountTruncationExplorer(element, meta, backend, picture) {
+  const { shape, subject, psis, start } = meta;
+  const ui = frame(element, 'truncation', backend.note(`Move psi, or ask for another ${subject}.`));
+  const faces = styled(meta, backend, ui);
+  let seed = start.seed, first = seed, began = false; // first: of the strip of other seeds
+
+  const out = h('canvas', { role: 'img' }), paint = painter(out, shape), told = h('p', { class: 'told' });
+  const field = numberField('Seed', { min: 1, max: LAST_SEED, value: seed }, go);
+  const psi = slider('psi', { min: 0, max: psis.at(-1), step: 0.05, value: start.psi }, twoPlaces, (_, event) => changed(event));
+  const own = tileStrip(`This ${subject} at other psi`, psis.length, shape, (i, event) => { psi.set(psis[i]); changed(event); });
+  const others = tileStrip(`Other ${subject}s at this psi`, start.faces, shape, (i, event) => go(seedOf(i), event));
+  ui.add(
+    h('div', { class: 'column portrait' }, h('div', { class: 'plate' }, out),
+      h('div', { class: 'column' }, h('div', { class: 'bar' }, button(`Another ${subject}`, event => go(seedAfter(seed), event))),
+        h('div', { class: 'seed' }, field.label, field.input), told)),
+    h('div', { class: 'column' }, psi.row, h('p', { class: 'name', style: 'margin: 0' }, `This ${subject} at other psi`), own.strip,
+      h('p', { class: 'name', style: 'margin: .4rem 0 0' }, `Other ${subject}s at this psi`), others.strip));
+
+  function seedOf(i) {
+    return ((first - 1 + i) % LAST_SEED) + 1;
+  }
+  function go(next, event) { // a seed that the strip does not show begins a new one
+    seed = next;
+    field.set(seed);
+    if (!others.canvases.some((_, i) => seedOf(i) === seed)) first = seed;
+    ui.tell(`Seed ${seed}.`);
+    changed(event);
+  }
+  // The small pictures, each with what it should show and what it does show; those in order wait for the large one.
+  const key = (s, p) => `${s} ${twoPlaces(p)}`;
+  const tiles = [
+    ...psis.map((p, i) => ({ strip: own, i, want: () => [seed, p], shows: key(seed, p) })),
+    ...others.canvases.map((_, i) => ({ strip: others, i, want: () => [seedOf(i), psi.value()], shows: key(seedOf(i), start.psi) })),
+  ];
+  function show() {
+    const p = psi.value(), text = `seed ${seed} at psi ${twoPlaces(p)}`;
+    const remark = p === 0 ? ' At 0 there is one image, that of the mean: all seeds give it.' : p === 1 ? ' At 1 nothing is truncated.' : '';
+    told.textContent = `Shown: ${text}.${remark}`;
+    out.setAttribute('aria-label', `Generated ${subject}: ${text}`);
+    psis.forEach((value, i) => own.name(i, String(value), `psi ${value}`));
+    own.check(psis.some(value => Math.abs(value - p) < 1e-6) ? psis.findIndex(value => Math.abs(value - p) < 1e-6) : null);
+    others.canvases.forEach((_, i) => others.name(i, String(seedOf(i)), `Seed ${seedOf(i)}`));
+    others.check(others.canvases.findIndex((_, i) => seedOf(i) === seed));
+  }
+  async function at(s, p) {
+    const w = await faces.style(s, p), ws = perLayer(meta.layers, () => w);
+    return { ws, pixels: await faces.image(ws.slice()) };
+  }
+  let next = 0; // a long drag serves all tiles in turn
+  const draw = latestWins(async event => {
+    const s = seed, p = psi.value(), { ws, pixels } = await at(s, p);
+    began = true;
+    paint(pixels);
+    ui.say(backend.running);
+    ui.drawn(event, { seed: s, psi: p, ws, pixels });
+    for (let n = 0; n < tiles.length; n++, next++) {
+      const tile = tiles[next % tiles.length], wanted = tile.want();
+      if (tile.shows === key(...wanted)) continue;
+      if (draw.waits()) return;
+      tile.strip.paints[tile.i](key(...wanted) === key(s, p) ? pixels : (await at(...wanted)).pixels);
+      tile.shows = key(...wanted);
+    }
+  }, ui.failed, ui.busy);
+  function changed(event) {
+    show();
+    draw(event);
+  }
+  show();
+  const middle = start.columns; // the second row: the seeds at the first psi
+  paintStart(picture, shape, start.columns, [
+    { canvas: out, tile: middle }, ...own.canvases.map((canvas, i) => ({ canvas, tile: i })),
+    ...others.canvases.map((canvas, i) => ({ canvas, tile: middle + i })),
+  ], () => began);
+}
+
+/** meta: {shape, latent_dim, layers, w_mean, subject, psi, grids: [side of each layer], groups: [{name, layers}],
+ *  start: {seeds, columns}}. Each layer takes its w from A or from B; at the start the first group is B's. */
+export function mountStyleMixer(element, meta, backend, picture) {
+  const { shape, subject, layers, grids, groups, psi } = meta, seeds = [...meta.start.seeds];
+  const ui = frame(element, 'mixer', backend.note(`Choose A or B for each layer, or a group of layers.`));
+  const faces = styled(meta, backend, ui);
+  const ofB = Array.from({ length: layers }, (_, layer) => groups[0].layers.includes(layer));
+  const stale = [false, false];
+  let began = false, cursor = 0;
+
+  const out = h('canvas', { role: 'img' }), paint = painter(out, shape), told = h('p', { class: 'note' });
+  const ends = ['A', 'B'].map((letter, k) => {
+    const canvas = h('canvas', { role: 'img' }), field = numberField('Seed', { min: 1, max: LAST_SEED, value: seeds[k] }, (value, event) => seed(k, value, event));
+    field.input.setAttribute('aria-label', `Seed of ${letter}`);
+    return {
+      canvas, set: field.set, paint: painter(canvas, shape),
+      label: () => canvas.setAttribute('aria-label', `Generated ${subject} ${letter}, seed ${seeds[k]}`),
+      column: h('div', { class: 'column' }, h('p', { class: 'name' }, letter), h('div', { class: 'plate' }, canvas),
+        h('div', { class: 'seed' }, field.input, button('Another', event => fresh(k, event), { 'aria-label': `Another ${subject} ${letter}` }))),
+    };
+  });
+  const presets = [
+    { label: 'All from A', layers: [] },
+    ...groups.map(group => ({ label: `${titled(group.name)} from B`, layers: group.layers })),
+    { label: 'All from B', layers: ofB.map((_, layer) => layer) },
+  ].map(preset => ({ ...preset, button: button(preset.label, event => take(preset.layers, preset.label, event)) }));
+
+  // The table: a column for each layer, with a radio button for A above one for B; the sides of the grids above them.
+  const heads = [];
+  grids.forEach((side, layer) => {
+    if (side === grids[layer - 1]) heads.at(-1).span++;
+    else heads.push({ side, span: 1 });
+  });
+  const columns = grids.map((side, layer) => {
+    const radios = ['A', 'B'].map((letter, k) => button(letter, event => choose(layer, k === 1, event), { role: 'radio', 'aria-label': letter }));
+    return { radios, node: h('div', { role: 'radiogroup', 'aria-label': `Layer ${layer}, ${side} by ${side}` }, ...radios, h('span', { 'aria-hidden': 'true' }, String(layer))) };
+  });
+  const table = h('div', { class: 'layers', role: 'group', style: `--n: ${layers}`,
+    'aria-label': 'The face that each layer takes its style from. Left and right arrows go from layer to layer; up takes A, down takes B.' },
+    ...heads.map(({ side, span }) => h('span', { class: 'head', 'aria-hidden': 'true', style: `grid-column: span ${span}` }, `${side}\u00d7${side}`)),
+    ...columns.map(column => column.node));
+  table.addEventListener('keydown', event => {
+    if (modified(event)) return;
+    const { key } = event;
+    if (key === 'ArrowUp' || key === 'ArrowDown') choose(cursor, key === 'ArrowDown', event);
+    else if (key === 'Home' || key === 'End') cursor = key === 'Home' ? 0 : layers - 1;
+    else if (key === 'ArrowLeft' || key === 'ArrowRight') cursor = clamp(cursor + (key === 'ArrowLeft' ? -1 : 1), 0, layers - 1);
+    else return;
+    event.preventDefault();
+    show();
+    columns[cursor].radios[Number(ofB[cursor])].focus();
+  });
+  ui.add(ends[0].column, h('div', { class: 'column mix' }, h('p', { class: 'name' }, 'Mix'), h('div', { class: 'plate' }, out)), ends[1].column,
+    h('div', { class: 'column wide' }, h('div', { class: 'bar' }, ...presets.map(preset => preset.button)), table, told));
+
+  function choose(layer, second, event) {
+    cursor = layer;
+    if (ofB[layer] === second) return show();
+    ofB[layer] = second;
+    changed(event);
+  }
+  function take(chosen, label, event) {
+    ofB.forEach((_, layer) => { ofB[layer] = chosen.includes(layer); });
+    ui.tell(`${label}.`);
+    changed(event);
+  }
+  function fresh(k, event) {
+    const next = Math.max(...seeds) + 1; // one that is not there yet
+    seed(k, next <= LAST_SEED ? next : [1, 2, 3].find(s => !seeds.includes(s)), event);
+  }
+  function seed(k, value, event) {
+    seeds[k] = value;
+    ends[k].set(value);
+    stale[k] = true;
+    ui.tell(`${subject} ${'AB'[k]} has seed ${value}.`);
+    changed(event);
+  }
+  const listed = chosen => (chosen.length === 0 ? 'none' : chosen.length === layers ? 'all' : chosen.join(', '));
+  function show() {
+    const chosen = ofB.flatMap((second, layer) => (second ? [layer] : []));
+    const text = `layers from B: ${listed(chosen)}`;
+    told.textContent = `Seeds ${seeds[0]} and ${seeds[1]} at psi ${twoPlaces(psi)}, ${text}.`;
+    out.setAttribute('aria-label', `Mix of ${subject} A and ${subject} B, ${text}`);
+    for (const end of ends) end.label();
+    columns.forEach(({ radios }, layer) => radios.forEach((radio, k) => {
+      radio.setAttribute('aria-checked', ofB[layer] === (k === 1));
+      radio.tabIndex = layer === cursor && ofB[layer] === (k === 1) ? 0 : -1;
+    }));
+    for (const preset of presets) preset.button.setAttribute('aria-pressed', ofB.every((second, layer) => second === preset.layers.includes(layer)));
+  }
+  const draw = latestWins(async event => {
+    const at = [...seeds], chosen = ofB.flatMap((second, layer) => (second ? [layer] : []));
+    const w = [await faces.style(at[0], psi), await faces.style(at[1], psi)];
+    const ws = perLayer(layers, layer => w[Number(chosen.includes(layer))]), pixels = await faces.image(ws.slice());
+    began = true;
+    paint(pixels);
+    ui.say(backend.running);
+    ui.drawn(event, { seeds: at, chosen, ws, pixels });
+    for (const k of [0, 1]) { // A and B themselves, after the mix
+      if (!stale[k] || draw.waits()) continue;
+      const own = await faces.image(perLayer(layers, () => w[k]));
+      if (seeds[k] !== at[k]) continue;
+      ends[k].paint(own);
+      stale[k] = false;
+    }
+  }, ui.failed, ui.busy);
+  function changed(event) {
+    show();
+    draw(event);
+  }
+  show();
+  paintStart(picture, shape, meta.start.columns, [
+    { canvas: ends[0].canvas, tile: 0 }, { canvas: ends[1].canvas, tile: 1 }, { canvas: out, tile: 2 },
+  ], () => began);
+}
+
+/** meta: {shape, latent_dim, layers, w_mean, subject, psi, reach, directions: [{name, vector, layers}], start: {seed,
+ *  columns}}. Each slider adds its value times its vector to the w of its layers. */
+export function mountStyleSliders(element, meta, backend, picture) {
+  const { shape, subject, layers, reach, directions, psi } = meta;
+  const ui = frame(element, 'sliders', backend.note(`Move a slider, or ask for another ${subject}.`));
+  const faces = styled(meta, backend, ui);
+  let seed = meta.start.seed, stale = false, began = false;
+
+  const out = h('canvas', { role: 'img' }), paint = painter(out, shape), told = h('p', { class: 'told' });
+  const plain = h('canvas', { role: 'img' }), paintPlain = painter(plain, shape);
+  const field = numberField('Seed', { min: 1, max: LAST_SEED, value: seed }, go);
+  const moves = directions.map(({ name }) => slider(name, { min: -reach, max: reach, step: reach / 30, value: 0 }, v => (Math.abs(v) < 1e-6 ? '0' : signed(v)), (_, event) => changed(event)));
+  ui.add(
+    h('div', { class: 'column portrait' }, h('div', { class: 'plate' }, out),
+      h('div', { class: 'column' }, h('div', { class: 'bar' }, button(`Another ${subject}`, event => go(seedAfter(seed), event)), button('Reset', reset)), told)),
+    h('div', { class: 'column' }, h('p', { class: 'name', style: 'margin: 0' }, 'Directions in w'), ...moves.map(move => move.row),
+      h('div', { class: 'origin' }, h('div', { class: 'plate' }, plain),
+        h('div', { class: 'seed' }, field.label, field.input, h('span', {}, 'At the left: all sliders at 0.')))));
+
+  function go(next, event) {
+    seed = next;
+    stale = true;
+    field.set(seed);
+    ui.tell(`Seed ${seed}.`);
+    changed(event);
+  }
+  function reset(event) {
+    for (const move of moves) move.set(0);
+    ui.tell('All sliders are back at 0.');
+    changed(event);
+  }
+  function show() {
+    const moved = moves.map((move, k) => [directions[k].name, move.value()]).filter(([, s]) => Math.abs(s) > 1e-6);
+    const text = [`seed ${seed} at psi ${twoPlaces(psi)}`, ...moved.map(([name, s]) => `${name} ${signed(s)}`)].join(', ');
+    told.textContent = `Shown: ${text}.`;
+    out.setAttribute('aria-label', `Generated ${subject}: ${text}`);
+    plain.setAttribute('aria-label', `The same ${subject} with all sliders at 0`);
+  }
+  const draw = latestWins(async event => {
+    const s = seed, offsets = moves.map(move => move.value()), w = await faces.style(s, psi);
+    const ws = perLayer(layers, () => w), size = w.length;
+    directions.forEach(({ vector, layers: some }, k) => {
+      for (const layer of some) for (let d = 0; d < size; d++) ws[layer * size + d] += offsets[k] * vector[d];
+    });
+    const pixels = await faces.image(ws.slice());
+    began = true;
+    paint(pixels);
+    ui.say(backend.running);
+    ui.drawn(event, { seed: s, offsets, ws, pixels });
+    if (!stale || draw.waits()) return; // the face as it is, after the one that was asked for
+    const own = offsets.every(v => Math.abs(v) < 1e-6) ? pixels : await faces.image(perLayer(layers, () => w));
+    if (seed !== s) return;
+    paintPlain(own);
+    stale = false;
+  }, ui.failed, ui.busy);
+  function changed(event) {
+    show();
+    draw(event);
+  }
+  show();
+  const middle = (meta.start.columns - 1) / 2; // of the first row: all sliders at 0
+  paintStart(picture, shape, meta.start.columns, [{ canvas: out, tile: middle }, { canvas: plain, tile: middle }], () => began);
+}
+
 // kind of explorer, which is also its tag on a page: mount(element, meta, backend, address of the static picture)
 const mounts = {
   'latent-map': mountLatentMap, 'image-explorer': mountImageExplorer, 'attribute-explorer': mountAttributeExplorer,
   'code-explorer': mountCodeExplorer, 'prior-explorer': mountPriorExplorer, 'generator-explorer': mountGeneratorExplorer,
-  'ring-explorer': mountRingExplorer,
+  'ring-explorer': mountRingExplorer, 'truncation-explorer': mountTruncationExplorer, 'style-mixer': mountStyleMixer,
+  'style-sliders': mountStyleSliders,
 };
 
 // ------------------------------------------------------------------------------------------------ live kernel host
@@ -1501,6 +1847,8 @@ function kernelBackend(model) {
     decode: async z => (await call('decode', z))[0],
     encode: async x => { const [mean, logVar] = await call('encode', x); return { mean, logVar }; },
     prior: async (codes, labels, place) => (await call('prior', Float32Array.of(...codes, ...labels, place)))[0],
+    mapping: async z => (await call('mapping', z))[0],
+    synthesis: async ws => (await call('synthesis', ws))[0],
     note: text => `${text} The running kernel computes the pixels.`,
     running: 'Computed by the running kernel.',
     close: () => model.off('msg:custom', received),
@@ -1549,19 +1897,72 @@ const runtime = once(async () => {
   return ort;
 });
 
-/** decode and encode with the networks stored beside this file: models/FILE for each part of `files`. */
-export function pageBackend(files) {
-  const part = name => once(async () => {
-    const [ort, data] = await Promise.all([runtime(), get(new URL(`models/${files[name]}`, here), `the ${name} ${files[name]}`).then(r => r.arrayBuffer())]);
+// What the worker does: it keeps each network that it was asked for, and answers one question after the other.
+const networks = new Map();
+let turn = Promise.resolve();
+
+async function computed({ file, what, inputs }) {
+  if (!networks.has(file)) networks.set(file, once(async () => {
+    const [ort, data] = await Promise.all([runtime(), get(new URL(`models/${file}`, here), what).then(r => r.arrayBuffer())]);
     return { ort, session: await ort.InferenceSession.create(new Uint8Array(data), { executionProviders: ['wasm'] }) };
-  });
-  const parts = { decoder: part('decoder'), encoder: part('encoder'), prior: part('prior') }, ready = {};
-  async function run(name, say, ...inputs) { // each input: values and shape, in the order of the network's
-    if (!ready[name]) say?.('Loading the network into this page, once (a few megabytes)\u2026');
-    const { ort, session } = await parts[name]();
-    ready[name] = true;
-    return session.run(Object.fromEntries(session.inputNames.map((input, i) => [input, new ort.Tensor('float32', inputs[i][0], [1, ...inputs[i][1]])])));
+  }));
+  const { ort, session } = await networks.get(file)();
+  const feeds = Object.fromEntries(session.inputNames.map((name, i) => [name, new ort.Tensor('float32', inputs[i][0], [1, ...inputs[i][1]])]));
+  const outputs = await (turn = turn.catch(() => {}).then(() => session.run(feeds)));
+  return Object.fromEntries(session.outputNames.map(name => [name, { data: outputs[name].data, dims: outputs[name].dims }]));
+}
+if (typeof document === 'undefined') globalThis.onmessage = async ({ data: { id, ...question } }) => {
+  try {
+    postMessage({ id, outputs: await computed(question) });
+  } catch (error) {
+    postMessage({ id, error: error?.message ?? String(error) });
   }
+};
+
+// What the page does: it asks. A worker that dies, or is silent for long, is told of and replaced at the next question.
+const SILENCE_MS = 20000;
+const ask = (() => {
+  const waiting = new Map(), known = new Set();
+  let worker = null, last = 0;
+  function lost(why) {
+    worker?.terminate();
+    worker = null;
+    known.clear();
+    for (const { reject, timer } of waiting.values()) { clearTimeout(timer); reject(new Error(why)); }
+    waiting.clear();
+  }
+  function start() {
+    const made = new Worker(here, { type: 'module' });
+    made.onmessage = ({ data: { id, outputs, error } }) => {
+      const call = waiting.get(id);
+      if (!call) return;
+      waiting.delete(id);
+      clearTimeout(call.timer);
+      if (error) return call.reject(new Error(error));
+      known.add(call.file);
+      call.resolve(outputs);
+    };
+    made.onerror = event => {
+      event.preventDefault();
+      if (made === worker) lost(`the page's worker stopped${event.message ? ` (${event.message})` : ''}`);
+    };
+    return made;
+  }
+  /** The outputs {data, dims} by name of the network models/FILE for its inputs, [values, shape] in its order. `loading` is
+   *  called where the network is not there yet; `what` names it where it cannot be had. */
+  return (file, what, inputs, loading) => new Promise((resolve, reject) => {
+    if (!known.has(file)) loading?.();
+    worker ??= start();
+    const id = ++last, timer = known.has(file) && setTimeout(() => lost("the page's worker does not answer"), SILENCE_MS);
+    waiting.set(id, { resolve, reject, timer, file });
+    worker.postMessage({ id, file, what, inputs });
+  });
+})();
+
+/** A backend of the networks stored beside this file: models/FILE for each part of `files`. */
+export function pageBackend(files) {
+  const run = (name, say, ...inputs) =>
+    ask(files[name], `the ${name} ${files[name]}`, inputs, () => say?.('Loading the network into this page, once (a few megabytes)\u2026'));
   return {
     decode: async (z, say) => (await run('decoder', say, [z, [z.length]])).pixels.data,
     encode: async (x, say) => { const { mean, log_var } = await run('encoder', say, [x, files.shape]); return { mean: mean.data, logVar: log_var.data }; },
@@ -1569,6 +1970,8 @@ export function pageBackend(files) {
       const { data, dims } = (await run('prior', say, [codes, [codes.length]], [labels, [labels.length]])).logits;
       return data.slice(place * dims[2], (place + 1) * dims[2]);
     },
+    mapping: async (z, say) => (await run('mapping', say, [z, [z.length]])).w.data,
+    synthesis: async (ws, layers, say) => (await run('synthesis', say, [ws, [layers, ws.length / layers]])).pixels.data,
     note: text => `${text} The network runs in this page.`,
     running: 'Computed in this page; no server is involved.',
   };

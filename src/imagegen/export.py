@@ -62,6 +62,31 @@ class GeneratorPixels(nn.Module):
         return self.model(z).add(1.0).mul(0.5).clamp(0.0, 1.0)
 
 
+class Styles(nn.Module):
+    """z (B, D) -> w (B, D): the mapping of a style-based generator."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.model = generator.mapping
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.model(z)
+
+
+class StyledPixels(nn.Module):
+    """w for each layer (B, L, D) -> pixels (B, C, H, W) in [0, 1]: its synthesis, with the noise that it keeps."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.model = generator.synthesis
+
+    def forward(self, ws: Tensor) -> Tensor:
+        # One noise for each image: of one for all, the exporter would store the sum with the bias, twice the file.
+        noise = {name: kept.expand(ws.shape[0], -1, -1, -1) for name, kept in self.model.named_buffers()}
+        image = torch.func.functional_call(self.model, noise, (ws,), {"noise": "fixed"})
+        return image.add(1.0).mul(0.5).clamp(0.0, 1.0)
+
+
 class AttributePixels(nn.Module):
     """conditions (B, sum K) -> pixels (B, C, H, W) in [0, 1]: what an attribute decoder draws on a screen."""
 

@@ -43,7 +43,7 @@ ATTRIBUTES = {
 LABELS = {"kind": ("boot", "bag", "coat", "dress"), "sleeve_length": ("none", "short", "long")}
 TAGS = (
     "latent-map", "image-explorer", "attribute-explorer", "code-explorer", "prior-explorer", "generator-explorer",
-    "ring-explorer",
+    "ring-explorer", "truncation-explorer", "style-mixer", "style-sliders",
 )  # fmt: skip
 FACES = torch.tensor([[1, 2, 0, 4], [0, 0, 1, 1], [3, 1, 1, 0], [2, 2, 0, 2], [1, 1, 1, 3]])
 
@@ -239,6 +239,32 @@ def directions() -> dict[str, torch.Tensor]:
     }
 
 
+def styler() -> torch.nn.Module:
+    """A small seeded style-based GAN whose noise counts, whose images differ, and whose mean of w is that of its w."""
+    from imagegen.stylegan import StyleGAN, StyleGANConfig
+
+    config = StyleGANConfig(
+        (3, 16, 16), latent_dim=10, width=6, max_width=12, critic_width=4, mapping_depth=2
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        model = StyleGAN(config).eval()
+        with torch.no_grad():
+            for name, weight in model.generator.named_parameters():
+                if name.endswith("strength"):
+                    weight.copy_(0.2 * torch.rand_like(weight))
+                elif name.endswith("style.weight"):
+                    weight.mul_(2)
+            model.generator.w_mean.copy_(model.generator.mapping(model.draw(500)).mean(0))
+    return model
+
+
+def edits() -> dict:
+    """Return two directions in the w of `styler()`, and the layers of the second: arguments of StyleSliders."""
+    vectors = torch.randn(2, 10, generator=torch.Generator().manual_seed(12)) * 0.4
+    return {"directions": {"red hair": vectors[0], "glasses": vectors[1]}, "layers": {"glasses": range(2, 4)}}
+
+
 RING = {"n": 24, "side": 8, "extent": 3.0}
 
 
@@ -302,12 +328,16 @@ def make_page(
     decoder: torch.nn.Module | None = None,
     codes: tuple[torch.nn.Module, torch.nn.Module] | None = None,
     painter: torch.nn.Module | None = None,
+    styled: torch.nn.Module | None = None,
 ) -> dict:
-    """Write the page of all explorers, and one of a missing model; return the explorers by tag.
+    """Write the page of all explorers, that of a style-based generator's, and one of a missing model.
+
+    Returns: the explorers by tag.
 
     Args: decoder: the attribute decoder to show, instead of a small one; its attributes get plain names.
         codes: the VQ-VAE and the prior to show, instead of small ones.
         painter: the GAN to show, instead of a small one, with one direction.
+        styled: the style-based GAN to show, instead of a small one, with one direction.
     Raises: Missing: npm's packages are not there.
     """
     from imagegen.widgets import (
@@ -318,6 +348,9 @@ def make_page(
         LatentMap,
         PriorExplorer,
         RingExplorer,
+        StyleMixer,
+        StyleSliders,
+        TruncationExplorer,
     )
 
     if not RUNTIME.is_dir():
@@ -347,6 +380,13 @@ def make_page(
     if painter is not None:
         along = torch.eye(painter.config.latent_dim)[0]
         explorers["generator-explorer"] = GeneratorExplorer(painter, {"first": along})
+    some = styled or styler()
+    along = {"directions": {"first": 0.2 * torch.eye(some.config.latent_dim)[0]}} if styled else edits()
+    styles = {
+        "truncation-explorer": TruncationExplorer(some, seed=3),
+        "style-mixer": StyleMixer(some, seeds=(3, 8)),
+        "style-sliders": StyleSliders(some, **along, seed=3),
+    }
     static = folder / "_static"
     runtime = static / "vendor/ort"
     runtime.mkdir(parents=True)
@@ -355,15 +395,17 @@ def make_page(
         shutil.copy(RUNTIME / file, runtime)
     wasm = (RUNTIME / "ort-wasm-simd-threaded.wasm").read_bytes()
     (runtime / "ort-wasm-simd-threaded.wasm.gz").write_bytes(gzip.compress(wasm, 1))
-    for explorer in explorers.values():
+    for explorer in (explorers | styles).values():
         explorer.write_site_files(static / "models")
-    bodies = [explorer._repr_mimebundle_()[0]["text/html"] for explorer in explorers.values()]
-    _write(folder / "index.html", "".join(f"<section>{body}</section>" for body in bodies))
+    bodies = [explorer._repr_mimebundle_()[0]["text/html"] for explorer in (explorers | styles).values()]
+    sections = [f"<section>{body}</section>" for body in bodies]
+    _write(folder / "index.html", "".join(sections))
+    _write(folder / "styles.html", "".join(sections[len(explorers) :]))
     _write(folder / "missing.html", bodies[0].replace(explorers["latent-map"].file_name, "gone-0000000000"))
     networkless = dict(explorers["latent-map"].meta, files={"decoder": "gone-0000000000.onnx"})
     (static / "models/no-network.json").write_text(json.dumps(networkless))
     _write(folder / "no-network.html", bodies[0].replace(explorers["latent-map"].file_name, "no-network"))
-    return explorers
+    return explorers | styles
 
 
 def _write(path: Path, body: str) -> None:

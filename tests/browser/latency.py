@@ -22,7 +22,22 @@ import torch
 TARGET_MS = 16.0  # one frame at 60 Hz
 COLOUR_TARGET_MS = 33.0  # two of them, for a colour image of 64 x 64
 STEP_TARGET_MS = 50.0  # a code drawn: longer, and the page would stutter
+STYLE_TARGET_MS = 60.0  # a style-based generator, in a worker: the page itself goes on meanwhile
+BLOCK_TARGET_MS = 50.0  # longer, and a browser calls it a long task
 MOVES = 200
+
+# Keeps in window.blocks how long the page's thread was away from its timers, in ms; idle, that is 4.
+WATCH_BLOCKS = """() => {
+  window.blocks = [];
+  let last = performance.now();
+  const tick = () => {
+    const now = performance.now();
+    window.blocks.push(now - last);
+    last = now;
+    setTimeout(tick);
+  };
+  tick();
+}"""
 
 
 def _quantile(values: list[float], q: float) -> float:
@@ -123,6 +138,37 @@ def _frames(page) -> list[float]:
     return page.evaluate("n => window.drawn.slice(n).map(d => d.t1 - d.t0)", before)
 
 
+def styled(page, tag: str, *, moves: int = MOVES) -> tuple[list[float], float]:
+    """Change an explorer of a style-based generator by keys; return ms from each to its pixels, and the longest block.
+
+    The block, in ms, is of the page's thread, loading included; WATCH_BLOCKS must have begun.
+    """
+    place = page.locator(tag)
+    target = "[role=radio][tabindex='0']" if tag == "style-mixer" else "input[type=range] >> nth=0"
+    keys = ("ArrowUp", "ArrowDown") if tag == "style-mixer" else ("ArrowLeft", "ArrowRight")
+    place.locator(target).focus()
+    page.evaluate("window.blocks.splice(0)")
+    n = harness.count_drawn(page)
+    page.keyboard.press(keys[0])  # loads runtime and networks: not counted among the times
+    harness.wait_drawn(page, n)
+    before = harness.count_drawn(page)
+    for i in range(moves):
+        n = harness.count_drawn(page)
+        page.keyboard.press(keys[(i + 1) % 2])
+        page.wait_for_function("n => window.drawn.length > n", arg=n, polling=1)
+    times = page.evaluate("n => window.drawn.slice(n).map(d => d.t1 - d.t0)", before)
+    return times, page.evaluate("Math.max(...window.blocks)")
+
+
+def _styles() -> torch.nn.Module:
+    """Return the shipped style-based GAN, or one of the same sizes: the time does not depend on the weights."""
+    from imagegen import pretrained, recipes, stylegan
+
+    if "stylegan-avatars" in pretrained.names():
+        return pretrained.load("stylegan-avatars")
+    return stylegan.StyleGAN(recipes.RECIPES["stylegan-avatars"].model).eval()
+
+
 def _painter() -> torch.nn.Module:
     """Return the shipped GAN of colour images, or one of the same sizes: the time does not depend on the weights."""
     from imagegen import gan, pretrained, recipes
@@ -154,12 +200,27 @@ def _decoder() -> torch.nn.Module:
     return decoder.AttributeDecoder(decoder.AttributeDecoderConfig()).eval()
 
 
+def _summary(tag: str, times: list[float], what: str) -> dict[str, dict]:
+    """Return the median and the 95th percentile of times in ms, as metrics of a record."""
+    return {
+        f"{tag.replace('-', '_')}_{name}": {
+            "value": _quantile(times, q),
+            "unit": "ms",
+            "n": len(times),
+            "detail": f"{what}; {name}",
+        }
+        for name, q in (("median", 0.5), ("p95", 0.95))
+    }
+
+
 def measure() -> dict:
     """Return the record of the benchmark, in the shape of book/results/*.json. Raises: harness.Missing."""
     began = time.time()
     metrics = {}
     with tempfile.TemporaryDirectory() as folder, harness.open_browser() as browser:
-        harness.make_page(Path(folder), decoder=_decoder(), codes=_codes(), painter=_painter())
+        harness.make_page(
+            Path(folder), decoder=_decoder(), codes=_codes(), painter=_painter(), styled=_styles()
+        )
         with harness.serve(Path(folder)) as address:
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             harness.Watch(page)
@@ -203,16 +264,27 @@ def measure() -> dict:
                     "another frame of the ring explorer: drawn, not computed",
                 ),
             ):
-                times = act()
-                for name, q in (("median", 0.5), ("p95", 0.95)):
-                    value = _quantile(times, q)
-                    key = f"{tag.replace('-', '_')}_{name}"
-                    metrics[key] = {
-                        "value": value,
-                        "unit": "ms",
-                        "n": len(times),
-                        "detail": f"{what}; {name}",
-                    }
+                metrics |= _summary(tag, act(), what)
+            page.goto(f"{address}styles.html")
+            harness.wait_ready(page)
+            page.evaluate(harness.LISTEN)
+            page.evaluate(WATCH_BLOCKS)
+            for tag, what in (
+                (
+                    "truncation-explorer",
+                    "moving psi of the truncation explorer: one image, 64 x 64 in colour",
+                ),
+                ("style-mixer", "another face for a layer of the style mixer: one image, 64 x 64 in colour"),
+                ("style-sliders", "moving a slider of the style sliders: one image, 64 x 64 in colour"),
+            ):
+                times, block = styled(page, tag)
+                metrics |= _summary(tag, times, what)
+                metrics[f"{tag.replace('-', '_')}_block"] = {
+                    "value": round(block, 2),
+                    "unit": "ms",
+                    "n": len(times),
+                    "detail": f"{what}; the longest time that the page's thread was busy, loading included",
+                }
         version = browser.version
     git = ["git", "-C", os.fspath(harness.ROOT), "rev-parse", "--verify", "--quiet", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or None
@@ -249,6 +321,16 @@ def targets(record: dict) -> list[tuple[str, float, float]]:
             ),
             ("ms from a key to another frame of the ring, median", "ring_explorer_median", TARGET_MS),
             ("ms from Step to the pixels and the next odds, median", "prior_explorer_median", STEP_TARGET_MS),
+            ("ms from psi's change to 64 x 64 pixels, median", "truncation_explorer_median", STYLE_TARGET_MS),
+            ("ms from a layer's change to 64 x 64 pixels, median", "style_mixer_median", STYLE_TARGET_MS),
+            ("ms from a slider's change to 64 x 64 pixels, median", "style_sliders_median", STYLE_TARGET_MS),
+            (
+                "ms, longest block of the page at the truncation explorer",
+                "truncation_explorer_block",
+                BLOCK_TARGET_MS,
+            ),
+            ("ms, longest block of the page at the style mixer", "style_mixer_block", BLOCK_TARGET_MS),
+            ("ms, longest block of the page at the style sliders", "style_sliders_block", BLOCK_TARGET_MS),
         )
     ]
 

@@ -11,6 +11,19 @@ pytestmark = pytest.mark.site
 SITE = Path(os.environ.get("IMAGEGEN_SITE") or harness.ROOT / "_build/html")
 APART = ("_static", "_sources", "_sphinx_design_static", "_modules", "_images", "_downloads")
 DRIVERS = {"latent-map": ".pad", "image-explorer": ".easel"}
+STYLED = {  # role and name of a control, and a key that changes the image
+    "truncation-explorer": (
+        ("slider", "psi", "Home"),
+        ("slider", "psi", "End"),
+        ("button", "Another", "Enter"),
+    ),
+    "style-mixer": (
+        ("button", "All from A", "Enter"),
+        ("button", "All from B", "Enter"),
+        ("radio", "B", "ArrowUp"),
+    ),
+    "style-sliders": (("slider", "", "End"), ("slider", "", "Home"), ("button", "Another", "Enter")),
+}
 
 
 def pages() -> list[str]:
@@ -233,6 +246,28 @@ def test_each_ring_explorer_shows_every_recorded_training(path, width, site_addr
                     seen.add(explorer.locator(".plane canvas").evaluate(canvas))
                 assert "of 8 modes found" in explorer.locator(".plane canvas").get_attribute("aria-label")
         assert len(seen) > runs  # a start may be common to some
+    assert watch.external == []
+    assert watch.errors == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("tag, path", [(tag, path) for tag in STYLED for path in pages_with(tag)])
+def test_each_style_explorer_is_driven_by_keyboard_and_buttons(tag, path, width, site_address, open_page):
+    page, watch = open_page(f"{site_address}{path}", width=width)
+    page.wait_for_load_state("networkidle")
+    for explorer in page.locator(tag).all():
+        pictures = []
+        for role, name, key in STYLED[tag]:
+            control = explorer.get_by_role(role, name=name).first
+            n = harness.count_drawn(page)
+            control.press(key)
+            drawn = harness.wait_drawn(page, n)
+            assert drawn["tag"] == tag
+            assert max(drawn["pixels"]) - min(drawn["pixels"]) > 0.1  # an image, not a grey square
+            pictures.append(tuple(drawn["pixels"]))
+        assert len(set(pictures)) == len(pictures)
+    networks = [path for path in watch.requests if path.endswith(".onnx")]
+    assert len(networks) == len(set(networks))  # explorers of one generator share them
     assert watch.external == []
     assert watch.errors == []
 

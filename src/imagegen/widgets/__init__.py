@@ -6,8 +6,9 @@ from imagegen.widgets.generators import GeneratorExplorer
 from imagegen.widgets.latents import ImageExplorer, LatentMap
 from imagegen.widgets.priors import PriorExplorer
 from imagegen.widgets.ring import RingExplorer
+from imagegen.widgets.styles import StyleMixer, StyleSliders, TruncationExplorer
 
 __all__ = [
     "AttributeExplorer", "CodeExplorer", "GeneratorExplorer", "ImageExplorer", "LatentMap", "PriorExplorer",
-    "RingExplorer",
+    "RingExplorer", "StyleMixer", "StyleSliders", "TruncationExplorer",
 ]  # fmt: skip

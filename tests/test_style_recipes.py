@@ -2,11 +2,13 @@
 
 import copy
 import dataclasses
+import functools
 
 import pytest
 import torch
 from lightning_fabric import Fabric
-from tiny_gan import set_up
+from tiny_gan import images, save_steps, set_up
+from torch.nn.functional import softplus
 
 from imagegen import data, recipes
 from imagegen.objectives import path_lengths
@@ -204,3 +206,110 @@ def test_a_training_learns_and_its_state_is_saved_whole(fabric):
     _, model, terms, _ = run(recipe_of(path_decay=0.5), 4, fabric)
     assert "path_mean" in model.state_dict() and model.path_mean == terms[-1]["path_length"]
     assert all(value.isfinite() and not value.requires_grad for row in terms for value in row.values())
+
+
+# ---- two processes -----------------------------------------------------------------------------------------------
+
+LARGER = dataclasses.replace(CONFIG, image_shape=(1, 16, 16), group=2)
+TOGETHER = {  # eight images a step, four a process
+    "all of it": dataclasses.replace(TINY, model=LARGER, batch_size=8),
+    "apart": dataclasses.replace(TINY, model=dataclasses.replace(LARGER, group=1), batch_size=8),
+}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Return what two processes ended with, after four steps of each recipe of TOGETHER."""
+    path = tmp_path_factory.mktemp("two")
+    work = functools.partial(save_steps, asked=TOGETHER, n_steps=4, path=path)
+    Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn").launch(work)
+    return [torch.load(path / f"{rank}.pt") for rank in (0, 1)]
+
+
+def two_by_hand(recipe, *, joined, n_steps=4):
+    """Take steps on the shards of two processes; return the weights, and both players' last gradients of step 0.
+
+    joined: the discriminator sees the eight images as one batch, else four at a time, as a process does.
+    """
+    objective = recipe.objective
+    torch.manual_seed(recipe.seed)
+    model = recipe.build()
+    g, d = model.generator, model.discriminator
+    adams = [
+        torch.optim.Adam(player.parameters(), lr=lr, betas=betas)
+        for player, (lr, betas) in zip((g, d), settings(recipe), strict=True)
+    ]
+    batches = [
+        data.Batches(images("train").images, batch_size=8, seed=recipe.seed, rank=rank, world_size=2)
+        for rank in (0, 1)
+    ]
+
+    def judged(parts):
+        return d(torch.cat(parts)) if joined else torch.cat([d(part) for part in parts])
+
+    def take(adam, loss):
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        adam.step()
+        return [None if p.grad is None else p.grad.clone() for p in adam.param_groups[0]["params"]]
+
+    for index in range(n_steps):
+        randoms = [torch.Generator().manual_seed(seed_of(recipe.seed, index, rank)) for rank in (0, 1)]
+        real = [batch.at(index).x for batch in batches]
+        fake = [g(torch.randn(4, 3, generator=random), generator=random) for random in randoms]
+        loss = softplus(-judged(real)) + softplus(judged([part.detach() for part in fake]))
+        gradients = {"d": take(adams[1], loss.mean())}
+        if index % objective.penalty_every == 0:
+            real = [part.clone().requires_grad_() for part in real]
+            slopes = torch.autograd.grad(judged(real).sum(), real, create_graph=True)
+            r1 = torch.cat(slopes).square().sum((1, 2, 3)).mean()
+            gradients["d"] = take(adams[1], objective.weight / 2 * objective.penalty_every * r1)
+        gradients["g"] = take(adams[0], softplus(-judged(fake)).mean())
+        if index % objective.path_every == 0:
+            lengths = []
+            for random in randoms:
+                ws = g.styles(torch.randn(2, 3, generator=random), generator=random)
+                lengths.append(path_lengths(g.synthesis(ws, generator=random), ws, generator=random))
+            lengths = torch.cat(lengths)
+            with torch.no_grad():
+                model.path_mean += objective.path_decay * (lengths.mean() - model.path_mean)
+            deviation = (lengths - model.path_mean.clone()).square().mean()
+            gradients["g"] = take(adams[0], objective.path_weight * objective.path_every * deviation)
+        if index == 0:
+            first = gradients["g"] + gradients["d"]
+    return dict(model.named_parameters()), first
+
+
+def apart_by(kept, weights):
+    """Return the largest difference between the weights that a process kept and others."""
+    return max((kept["weights"][name] - value).abs().max().item() for name, value in weights.items())
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("setting", TOGETHER)
+def test_two_processes_take_one_step_together(two, setting):
+    """Losses, R1 and path length, whose mean is shared: the same weights in both, those of both shards' gradients."""
+    recipe, (first, second) = TOGETHER[setting], (kept[setting] for kept in two)
+    for name, value in first["weights"].items():
+        assert torch.equal(value, second["weights"][name]), name
+        assert torch.equal(first["average"][name], second["average"][name]), name
+    weights, _ = two_by_hand(recipe, joined=False)
+    for name, value in weights.items():
+        torch.testing.assert_close(first["weights"][name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.timeout(900)
+def test_the_gradients_of_two_processes_are_those_of_one_with_the_joined_batch(two):
+    """R1's and the path length's, after the losses' updates, where images are compared with no others; else not."""
+    weights, expected = two_by_hand(TOGETHER["apart"], joined=True)
+    found = [kept["apart"]["gradients"] for kept in two]
+    largest = max(gradient.abs().max().item() for gradient in expected if gradient is not None)
+    for mine, *theirs in zip(expected, *found, strict=True):
+        if mine is None:  # a bias that no gradient of an image hangs on
+            assert theirs == [None, None]
+            continue
+        assert torch.equal(*theirs)
+        torch.testing.assert_close(theirs[0], mine, rtol=0, atol=1e-5 * largest)
+    assert apart_by(two[0]["apart"], weights) < 1e-4
+    grouped, _ = two_by_hand(TOGETHER["all of it"], joined=True)
+    assert apart_by(two[0]["all of it"], grouped) > 1e-3  # the groups of eight images are not those of four

@@ -68,7 +68,7 @@ def test_a_mutant_breaks_the_function_that_it_names(mutant):
 
 
 WHOLE = ["vae", "vq", "hierarchy", "gan", "layers", "objectives/adversarial", "objectives/likelihood"]
-WHOLE += ["stylegan/networks", "stylegan/operators"]
+WHOLE += ["stylegan/networks", "stylegan/operators", "stylegan/projection", "metrics/paths"]
 WHOLE += [
     "augment",
     "recipes/adversarial",

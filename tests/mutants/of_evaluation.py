@@ -249,7 +249,7 @@ DIRECTIONS = (
     ),
     _mutant(
         "fit-judged-where-it-was-fitted", "evaluation/directions._fit",
-        "(inputs[n:] @ slopes)[:, 0] - p[n:]", "(inputs[:n] @ slopes)[:, 0] - p[:n]",
+        "errors = fitted[n:] - p[n:]", "errors = fitted[:n] - p[:n]",
         "The errors are those on the images that the line was fitted to: with few of them it explains much of what is "
         "pure chance.",
     ),
@@ -297,8 +297,8 @@ DIRECTIONS = (
         "Of several values that count as one only the first is read: the direction leads to that one alone.",
     ),
     _mutant(
-        "read-beyond-white", "evaluation/directions._read",
-        "gan.generator(part).clamp(-1, 1)", "gan.generator(part)",
+        "read-beyond-white", "evaluation/directions.drawn_at",
+        "gan.generator(points, **options).clamp(-1, 1)", "gan.generator(points, **options)",
         "The classifier is shown images brighter than white, which it has never seen and no screen can show.",
     ),
 )  # fmt: skip

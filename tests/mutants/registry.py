@@ -17,6 +17,7 @@ from tests.mutants import (
     of_the_rest,
     of_vae,
     of_vq,
+    of_w_space,
 )
 from tests.mutants.mutant import Mutant
 
@@ -30,6 +31,7 @@ MUTANTS: tuple[Mutant, ...] = (
     + of_adversarial.MUTANTS
     + of_stylegan.MUTANTS
     + of_style_recipes.MUTANTS
+    + of_w_space.MUTANTS
     + of_augment.MUTANTS
     + of_recipes.MUTANTS
     + of_layers.MUTANTS

@@ -20,7 +20,7 @@ from imagegen.evaluation.adversarial import generated, measure_gan
 from imagegen.evaluation.attributes import measure_classifier, measure_decoder
 from imagegen.evaluation.code_length import measure_code_length, shown_by
 from imagegen.evaluation.codes import measure_prior, measure_vqvae
-from imagegen.evaluation.directions import Direction, attribute_directions
+from imagegen.evaluation.directions import Direction, attribute_directions, drawn_at, points_in
 from imagegen.evaluation.entries import Entry, over_images, over_seeds
 from imagegen.evaluation.levels import measure_hierarchy, measure_kept, measure_level_prior
 from imagegen.evaluation.reconstruction import measure_autoencoder, measure_vae
@@ -48,10 +48,10 @@ from imagegen.vq import VQVAE
 
 __all__ = [
     "PROTOCOLS", "Direction", "Entry", "Protocol", "Reference", "Ruler", "attribute_directions", "drawers",
-    "evaluate", "floor", "generated", "measure_autoencoder", "measure_classifier", "measure_code_length",
+    "drawn_at", "evaluate", "floor", "generated", "measure_autoencoder", "measure_classifier", "measure_code_length",
     "measure_decoder", "measure_gan", "measure_generator", "measure_hierarchy", "measure_kept",
     "measure_level_prior", "measure_levels", "measure_prior", "measure_samples", "measure_vae", "measure_vqvae",
-    "over_images", "over_seeds", "reference", "sampled_codes", "shown_by", "tokeniser_of",
+    "over_images", "over_seeds", "points_in", "reference", "sampled_codes", "shown_by", "tokeniser_of",
 ]  # fmt: skip
 
 

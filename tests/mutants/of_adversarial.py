@@ -581,7 +581,7 @@ RECIPE = (
 EVALUATION = (
     _mutant(
         "images-cut-at-0", "evaluation/adversarial.generated",
-        "to_uint8(model.generator(part).clamp(-1, 1))", "to_uint8(model.generator(part).clamp(0, 1))",
+        "to_uint8(part.clamp(-1, 1))", "to_uint8(part.clamp(0, 1))",
         "Images in [-1, 1] are taken for images in [0, 1]: all that is darker than the middle is lost.",
     ),
     _mutant(

@@ -141,7 +141,10 @@ WAYS = {
     "r1": Way("without R1", objective={"penalty": "none", "weight": 0.0}),
     "spread": Way("without the batch's spread (groups of 1)", model={"group": 1}),
     "mapping": Way("without a mapping: w is z", change=no_mapping),
-    "equalised": Way("without equalised rates, Adam's the same", change=no_equalised_rate),
+    "equalised": Way(
+        "without equalised rates, Adam's rate the same: too large for weights of that size",
+        change=no_equalised_rate,
+    ),
     "residual": Way("residual output in place of skips", model={"output": "residual"}),
 }
 

@@ -158,6 +158,24 @@ def test_the_command_samples_a_gan(capsys, shelf):
     assert (torch.from_numpy(first) == evaluation.generated(model, 30, seeded(0))).all()
 
 
+def test_a_stylegan_is_sampled_nearer_to_the_mean_of_w_and_no_other_model_is(capsys, shelf, family):
+    arguments = ["sample", "gan-small", "--weights", shelf, "-n", 30, "-o", shelf / "a.npz", "--truncation"]
+    code, _, err = call(capsys, *arguments, 0.5)
+    if family == "gan":
+        assert code == 2 and "gan-small has no w: --truncation is a StyleGAN's" in err
+        return
+    assert code == 0, err
+    with np.load(shelf / "a.npz") as file:
+        drawn = torch.from_numpy(file["images"])
+    model = pretrained.load("gan-small", folder=shelf)
+    assert torch.equal(drawn, evaluation.generated(model, 30, seeded(0), truncation=0.5))
+    whole = evaluation.generated(model, 30, seeded(0))
+    assert drawn.float().var(0).sum() < whole.float().var(0).sum()
+    for value in ("-0.1", "nan", "inf"):
+        code, _, err = call(capsys, *arguments, value)
+        assert code == 2 and f"--truncation is {value}; expected a number from 0 on" in err
+
+
 @pytest.mark.parametrize("option", [["--label", 1], ["--temperature", 0.5], ["--top-p", 0.5]])
 def test_a_gan_has_no_labels_and_no_temperature(capsys, shelf, option):
     code, _, err = call(capsys, "sample", "gan-small", "--weights", shelf, "-o", shelf / "x.npz", *option)

@@ -194,6 +194,36 @@ def test_what_the_discriminator_sees_is_augmented_for_both_players(fabric, monke
     assert seen == [((4, 1, 8, 8), 0.4, wanted) for wanted in (False, False, True, True)]
 
 
+def test_a_regulariser_is_taken_in_full_precision_where_the_rest_is_in_half(monkeypatch):
+    """A gradient's gradient in bfloat16 is off by percents."""
+    model, _, _, step = set_up(recipe_of(), 8, Fabric(accelerator="cpu", devices=1, precision="bf16-mixed"))
+    found, inside = {"loss": set(), "penalty": set(), "path": set()}, ["loss"]
+
+    def within(name, kind):
+        whole = getattr(recipes.style, name)
+
+        def wrapped(*given, **more):
+            inside.append(kind)
+            try:
+                return whole(*given, **more)
+            finally:
+                inside.pop()
+
+        monkeypatch.setattr(recipes.style, name, wrapped)
+
+    within("zero_centred_penalty", "penalty")
+    within("path_lengths", "path")
+    record = lambda _, given, out: found[inside[-1]].add(out.dtype)  # noqa: E731
+    model.discriminator.head.register_forward_hook(record)
+    monkeypatch.setattr(
+        recipes.style,
+        "path_penalty",
+        lambda lengths, mean: found["path"].add(lengths.dtype) or (lengths - mean).square(),
+    )
+    step((0, batch(0)))
+    assert found == {"loss": {torch.bfloat16}, "penalty": {torch.float32}, "path": {torch.float32}}
+
+
 def test_a_gradient_that_is_not_finite_is_told(fabric):
     model, _, _, step = set_up(recipe_of(), 8, fabric)
     assert step((1, batch(1)))["gradient_norm"].isfinite()

@@ -229,6 +229,16 @@ def test_a_modulation_that_cannot_be_is_refused():
             modulated_conv2d(x, weight, wrong)
     with pytest.raises(ValueError, match="form is 'both', expected 'activations' or 'weights'"):
         modulated_conv2d(x, weight, style, form="both")
+    for kernel, up in ((2, False), (4, True), (7, True)):
+        with pytest.raises(ValueError, match=f"the kernel is {kernel} wide, expected an odd number"):
+            modulated_conv2d(x, torch.ones(5, 4, kernel, kernel, dtype=x.dtype), style, up=up)
+    assert modulated_conv2d(x, torch.ones(5, 4, 7, 7, dtype=x.dtype), style).shape[2:] == x.shape[2:]
+
+
+@pytest.mark.parametrize("stride", [0, 3, 4])
+def test_a_stride_that_no_filter_fits_is_refused(stride):
+    with pytest.raises(ValueError, match=f"stride is {stride}, expected 1 or 2"):
+        EqualConv2d(3, 4, 3, stride=stride)
 
 
 # ---- equalised layers ------------------------------------------------------------------------------------------

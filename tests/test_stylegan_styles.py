@@ -188,6 +188,15 @@ def test_noise_is_none_or_fixed_or_drawn_for_each_image():
 # ---- mixing, the mean of w, truncation -------------------------------------------------------------------------
 
 
+def test_a_layers_style_can_be_changed_alone():
+    """Not one w seen through all layers: writing one would change them all."""
+    model = made(mixing=0.0).eval()
+    styles = model.generator.styles(normal(2, 6)).detach()
+    before = styles.clone()
+    styles[:, 3] = 0
+    assert torch.equal(styles[:, :3], before[:, :3]) and torch.equal(styles[:, 4:], before[:, 4:])
+
+
 @pytest.mark.parametrize("cut", [0, 1, 3, 4, torch.tensor([0, 1, 2, 3, 4]), torch.tensor(2)])
 def test_styles_are_mixed_at_the_cut(cut):
     first, second = normal(5, 2), normal(5, 2, seed=1)

@@ -113,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--top-p", type=float, metavar="P",
         help="draw a prior's codes from the likeliest with this share (default: 1)")  # fmt: skip
+    add("--truncation", type=float, metavar="PSI",
+        help="of a StyleGAN: w goes towards its mean, at 0 all the way (default: 1, none)")  # fmt: skip
     add(
         "-o",
         "--output",
@@ -244,6 +246,11 @@ def _sample(args: argparse.Namespace) -> int:
     generator = torch.Generator().manual_seed(args.seed)
     options = {"temperature": args.temperature, "top_p": args.top_p}
     options = {key: value for key, value in options.items() if value is not None}
+    if args.truncation is not None and not isinstance(model, StyleGAN):
+        raise recipes.RecipeError(f"{args.name} has no w: --truncation is a StyleGAN's")
+    psi = 1.0 if args.truncation is None else args.truncation
+    if not 0 <= psi < float("inf"):
+        raise recipes.RecipeError(f"--truncation is {psi}; expected a number from 0 on")
     if isinstance(model, Prior):
         tokeniser = evaluation.tokeniser_of(args.name, folder=args.weights)
         if not isinstance(tokeniser, VQVAE):
@@ -262,7 +269,7 @@ def _sample(args: argparse.Namespace) -> int:
                 f"{args.name} has no codes: --label, --temperature and --top-p are a prior's"
             )
         if isinstance(model, GAN | StyleGAN):
-            images = evaluation.generated(model, args.n, generator)
+            images = evaluation.generated(model, args.n, generator, truncation=psi)
         else:
             images = _decoded(model, torch.randn(args.n, model.config.latent_dim, generator=generator))
     else:

@@ -1525,17 +1525,19 @@ function styled(meta, backend, ui) {
   return { style, image: async ws => checked(await backend.synthesis(ws, meta.layers, ui.say), meta.shape) };
 }
 
-/** Paints canvases with tiles of the static picture, {canvas, tile}, unless `late()`: a page need not carry them twice. */
+/** Paints canvases with tiles of the static picture, {canvas, tile}, unless `late()`: a page need not carry them twice. The
+ *  promise is kept with true where it did. */
 async function paintStart(picture, [, height, width], columns, canvases, late) {
-  if (!picture) return;
+  if (!picture) return false;
   const sheet = new Image();
   sheet.src = picture;
   await sheet.decode().catch(() => {}); // without it the canvases stay empty until the first move
-  if (!sheet.naturalWidth || late()) return;
+  if (!sheet.naturalWidth || late()) return false;
   for (const { canvas, tile } of canvases) {
     const left = PAD + (tile % columns) * (width + PAD), top = PAD + Math.floor(tile / columns) * (height + PAD);
     canvas.getContext('2d').drawImage(sheet, left, top, width, height, 0, 0, width, height);
   }
+  return true;
 }
 
 /** A strip of small pictures to choose from, each with words below it. */
@@ -1588,8 +1590,8 @@ export function mountTruncationExplorer(element, meta, backend, picture) {
   // The small pictures, each with what it should show and what it does show; those in order wait for the large one.
   const key = (s, p) => `${s} ${twoPlaces(p)}`;
   const tiles = [
-    ...psis.map((p, i) => ({ strip: own, i, want: () => [seed, p], shows: key(seed, p) })),
-    ...others.canvases.map((_, i) => ({ strip: others, i, want: () => [seedOf(i), psi.value()], shows: key(seedOf(i), start.psi) })),
+    ...psis.map((p, i) => ({ strip: own, i, want: () => [seed, p], first: key(seed, p), shows: null })),
+    ...others.canvases.map((_, i) => ({ strip: others, i, want: () => [seedOf(i), psi.value()], first: key(seedOf(i), start.psi), shows: null })),
   ];
   function show() {
     const p = psi.value(), text = `seed ${seed} at psi ${twoPlaces(p)}`;
@@ -1629,7 +1631,7 @@ export function mountTruncationExplorer(element, meta, backend, picture) {
   paintStart(picture, shape, start.columns, [
     { canvas: out, tile: middle }, ...own.canvases.map((canvas, i) => ({ canvas, tile: i })),
     ...others.canvases.map((canvas, i) => ({ canvas, tile: middle + i })),
-  ], () => began);
+  ], () => began).then(painted => { if (painted) for (const tile of tiles) tile.shows ??= tile.first; });
 }
 
 /** meta: {shape, latent_dim, layers, w_mean, subject, psi, grids: [side of each layer], groups: [{name, layers}],
@@ -1639,7 +1641,7 @@ export function mountStyleMixer(element, meta, backend, picture) {
   const ui = frame(element, 'mixer', backend.note(`Choose A or B for each layer, or a group of layers.`));
   const faces = styled(meta, backend, ui);
   const ofB = Array.from({ length: layers }, (_, layer) => groups[0].layers.includes(layer));
-  const stale = [false, false];
+  const stale = [true, true]; // whether A and B are still to be painted
   let began = false, cursor = 0;
 
   const out = h('canvas', { role: 'img' }), paint = painter(out, shape), told = h('p', { class: 'note' });
@@ -1745,7 +1747,7 @@ export function mountStyleMixer(element, meta, backend, picture) {
   show();
   paintStart(picture, shape, meta.start.columns, [
     { canvas: ends[0].canvas, tile: 0 }, { canvas: ends[1].canvas, tile: 1 }, { canvas: out, tile: 2 },
-  ], () => began);
+  ], () => began).then(painted => { if (painted) for (const k of [0, 1]) stale[k] = seeds[k] !== meta.start.seeds[k]; });
 }
 
 /** meta: {shape, latent_dim, layers, w_mean, subject, psi, reach, directions: [{name, vector, layers}], start: {seed,
@@ -1754,7 +1756,7 @@ export function mountStyleSliders(element, meta, backend, picture) {
   const { shape, subject, layers, reach, directions, psi } = meta;
   const ui = frame(element, 'sliders', backend.note(`Move a slider, or ask for another ${subject}.`));
   const faces = styled(meta, backend, ui);
-  let seed = meta.start.seed, stale = false, began = false;
+  let seed = meta.start.seed, stale = true, began = false;
 
   const out = h('canvas', { role: 'img' }), paint = painter(out, shape), told = h('p', { class: 'told' });
   const plain = h('canvas', { role: 'img' }), paintPlain = painter(plain, shape);
@@ -1809,7 +1811,8 @@ export function mountStyleSliders(element, meta, backend, picture) {
   }
   show();
   const middle = (meta.start.columns - 1) / 2; // of the first row: all sliders at 0
-  paintStart(picture, shape, meta.start.columns, [{ canvas: out, tile: middle }, { canvas: plain, tile: middle }], () => began);
+  paintStart(picture, shape, meta.start.columns, [{ canvas: out, tile: middle }, { canvas: plain, tile: middle }], () => began)
+    .then(painted => { if (painted) stale = seed !== meta.start.seed; });
 }
 
 // kind of explorer, which is also its tag on a page: mount(element, meta, backend, address of the static picture)
@@ -1919,7 +1922,8 @@ if (typeof document === 'undefined') globalThis.onmessage = async ({ data: { id,
   }
 };
 
-// What the page does: it asks. A worker that dies, or is silent for long, is told of and replaced at the next question.
+// What the page does: it asks. A worker that dies, or that has a network and is silent for long, is told of and replaced
+// at the next question. How long a network takes to load is the line's affair: it has no limit.
 const SILENCE_MS = 20000;
 const ask = (() => {
   const waiting = new Map(), known = new Set();

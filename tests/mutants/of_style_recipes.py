@@ -13,9 +13,16 @@ def _mutant(name: str, function: str, old: str, new: str, story: str, source: st
 MUTANTS = (
     _mutant(
         "r1-of-generated-images", "style_step",
-        "zero_centred_penalty(judged, batch.x)", "zero_centred_penalty(judged, fake)",
+        "zero_centred_penalty(lambda x: model.discriminator(seen(x)), batch.x)",
+        "zero_centred_penalty(lambda x: model.discriminator(seen(x)), fake)",
         "R1 is taken at generated images. Where there are data the critic's slope is then free.",
         "https://arxiv.org/abs/1801.04406", bug=29,
+    ),
+    _mutant(
+        "r1-in-half-precision", "style_step",
+        "zero_centred_penalty(lambda x: model.discriminator(seen(x)), batch.x)",
+        "zero_centred_penalty(judged, batch.x)",
+        "R1 goes through the discriminator as autocast computes it. On a GPU its gradient is then off by percents.",
     ),
     _mutant(
         "r1-each-step-at-the-lazy-weight", "style_step",

@@ -13,14 +13,14 @@ from imagegen.stylegan import StyleGAN
 
 
 @torch.inference_mode()
-def generated(model: GAN | StyleGAN, n: int, generator: Generator) -> Tensor:
+def generated(model: GAN | StyleGAN, n: int, generator: Generator, *, truncation: float = 1.0) -> Tensor:
     """Return n uint8 images of a GAN in evaluation mode, on the CPU; all latents are drawn first, from N(0, I).
 
-    A StyleGAN's noise is drawn after them; its styles are not truncated.
+    A StyleGAN's noise is drawn after them. truncation: its psi; a GAN has none.
     """
     z = model.draw(n, generator=generator)
-    noise = {"generator": generator} if isinstance(model, StyleGAN) else {}
-    parts = (model.generator(part, **noise) for part in z.split(BATCH))
+    options = {"generator": generator, "truncation": truncation} if isinstance(model, StyleGAN) else {}
+    parts = (model.generator(part, **options) for part in z.split(BATCH))
     return torch.cat([to_uint8(part.clamp(-1, 1)).cpu() for part in parts])
 
 

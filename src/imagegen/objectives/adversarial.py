@@ -70,7 +70,7 @@ def _gradients(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Return the gradient of the critic's score of each image with respect to that image, as (B, -1), with a graph."""
     x = x.detach().requires_grad_()
     scores = critic(x)
-    # An image's score depends on that image alone, so the gradient of the sum holds each score's own.
+    # Where an image's score depends on that image alone, the gradient of the sum holds each score's own.
     (gradient,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
     return gradient.flatten(1)
 
@@ -79,7 +79,8 @@ def zero_centred_penalty(discriminator: Callable[[Tensor], Tensor], x: Tensor) -
     """Return |gradient of D's logit with respect to x|^2 of each image: R1 on real images, R2 on generated ones.
 
     Weigh it with gamma / 2. In the lazy form, on every k-th step only, weigh it with k gamma / 2.
-    Args: x: (B, ...), real or generated; its own graph is cut. discriminator: must not mix images (no BatchNorm).
+    Args: x: (B, ...), real or generated; its own graph is cut. discriminator: must not mix images (no BatchNorm). With
+        a minibatch standard deviation it does, a little: then it is the gradient of the batch's sum, as in StyleGAN.
     Returns: (B,), with a graph to the discriminator's parameters.
     Source: Mescheder, Geiger and Nowozin 2018, arXiv:1801.04406, equation 9.
     """
@@ -111,8 +112,9 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
 def path_lengths(images: Tensor, latents: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """Return |J^T y| of each image, J its Jacobian by its latent, y ~ N(0, I) / sqrt(H W): how far a step in w leads.
 
-    Where these lengths are alike for all images and all y, equal steps in w change the image equally, in whatever
-    direction: J is orthogonal up to a factor. Over y the mean of the squares is the sum of J's squares, over H W.
+    Where they vary least, over images and y, equal steps in w change the image equally, in whatever direction: J is
+    orthogonal up to a factor. What is then left is the chance of y, about 1 / sqrt(2 D) of the mean. Over y the mean
+    of the squares is the sum of J's squares, over H W.
     Args: images: (B, C, H, W), or points (B, C), made from the latents by a graph. latents: (B, D), or (B, L, D) where
         each of L layers takes its own: squares are summed over D and averaged over L. An image must hang on its own
         latent alone (no BatchNorm). generator: of y.
@@ -137,7 +139,7 @@ def path_lengths(images: Tensor, latents: Tensor, *, generator: torch.Generator 
 
 
 def path_penalty(lengths: Tensor, mean: float | Tensor) -> Tensor:
-    """Return (length - mean)^2 of each image, (B,): 0 where all steps in w lead equally far.
+    """Return (length - mean)^2 of each image, (B,): 0 where every length is the mean.
 
     mean: a running mean of the lengths, one number, that the caller keeps; it is held constant.
     Raises: ValueError: lengths that are not one an image, or a mean that is not one number.

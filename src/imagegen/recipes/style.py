@@ -102,9 +102,10 @@ def style_step(recipe: Any, n_steps: int, model: StyleGAN, players: tuple[nn.Mod
     """Return a StyleGAN's step: (index, batch) -> scalar terms, after the updates of both players.
 
     Up to four updates: of the discriminator by its loss and, on some steps, by R1; of the generator by its loss and, on
-    some steps, by the path length. gradient_norm is the largest of their norms before they were clipped.
-    Args: as `alternating_step`. The regularisers go through the bare networks, and their gradients are averaged over
-        the processes here.
+    some steps, by the path length. Both losses are of the same generated images. gradient_norm is the largest of the
+    norms before they were clipped.
+    Args: as `alternating_step`. The regularisers go through the bare networks in full precision, which a gradient's
+        gradient needs, and their gradients are averaged over the processes here.
     """
     objective = recipe.objective
     (generator_net, critic), (generator_adam, critic_adam) = players, optimisers
@@ -135,7 +136,7 @@ def style_step(recipe: Any, n_steps: int, model: StyleGAN, players: tuple[nn.Mod
         losses = discriminator_loss(real_logits, fake_logits, loss=objective.loss)
         norms = [update(critic, critic_adam, losses.mean(), critic_peak, index)]
         if objective.weight and index % objective.penalty_every == 0:
-            penalty = zero_centred_penalty(judged, batch.x).mean()
+            penalty = zero_centred_penalty(lambda x: model.discriminator(seen(x)), batch.x).mean()
             penalty = 0.5 * objective.weight * objective.penalty_every * penalty
             norms.append(update(critic, critic_adam, penalty, critic_peak, index, own=True))
         model.discriminator.requires_grad_(False)

@@ -128,7 +128,7 @@ class StyleLayer(nn.Module):
 
 
 class ToImage(nn.Module):
-    """A modulated 1 x 1 convolution to an image's channels, without demodulation: the image's scale is its message."""
+    """A modulated 1 x 1 convolution to an image's channels ("toRGB"), not demodulated: its scale is its message."""
 
     def __init__(self, n_in: int, n_out: int, size: int) -> None:
         super().__init__()
@@ -220,7 +220,7 @@ class Generator(nn.Module):
             raise ValueError(f"z has shape {tuple(z.shape)}, expected (B, {self.config.latent_dim})")
         w = self.mapping(z)
         layers = self.config.layers
-        ws = w[:, None].expand(-1, layers, -1)
+        ws = w[:, None].repeat(1, layers, 1)  # a layer's own, to be changed alone
         if self.training:
             with torch.no_grad():
                 self.w_mean.lerp_(w.mean(0).to(self.w_mean.dtype), 1 - self.config.w_decay)

@@ -31,15 +31,19 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv2d(nn.Module):
-    """A convolution with weights from N(0, 1), divided on each call by the root of its inputs: keeps the variance.
+    """A convolution with weights from N(0, 1), divided on each call by the root of its inputs.
 
     (B, C, H, W) -> (B, C', H', W'). stride 2 blurs first (`filtered`), so that no detail finer than the new grid is
-    left to be mistaken for a coarse one. bias: added; `activated` needs it.
+    left to be mistaken for a coarse one. At stride 1 the variance of independent inputs is kept; the blur lowers it.
+    bias: added; `activated` needs it.
+    Raises: ValueError: a stride other than 1 and 2.
     Source: as `EqualLinear`; the filter: Zhang 2019, arXiv:1904.11486.
     """
 
     def __init__(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, bias: bool = True) -> None:
         super().__init__()
+        if stride not in (1, 2):
+            raise ValueError(f"stride is {stride}, expected 1 or 2")
         self.weight = nn.Parameter(torch.randn(n_out, n_in, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
         self.scale = 1 / math.sqrt(n_in * kernel**2)
@@ -72,7 +76,8 @@ def filtered(x: Tensor, *, up: int = 1, down: int = 1, pad: tuple[int, int] | No
     up = 2 puts zeros between the pixels first and keeps the mean; down = 2 keeps every second result. A constant image
     stays that constant, except within two pixels of the edge, outside which there are zeros.
     pad: pixels of zeros before and behind each axis; the default keeps the size, times up, by down;
-    without either it shifts by half a pixel. gain: what the result is multiplied by, at no cost.
+    without either it shifts by half a pixel. gain: what the result is multiplied by, at no cost. Other code calls all
+    of this upfirdn2d.
     Raises: ValueError: up or down is not 1 or 2, or both are 2, or pad is given with up = 2.
     Source: Karras et al. 2020, arXiv:1912.04958 (its networks' filter); one depthwise convolution, whose two axes are
         applied together.
@@ -95,7 +100,7 @@ def filtered(x: Tensor, *, up: int = 1, down: int = 1, pad: tuple[int, int] | No
 
 
 def demodulation(weight: Tensor, style: Tensor) -> Tensor:
-    """Return what each output channel is multiplied by, (B, C'), so that its variance is 1 again.
+    """Return what each output channel is multiplied by, (B, C'), so that its variance is 1 again (before any blur).
 
     1 / sqrt(sum over inputs and kernel of (s_i w_oi)^2), for inputs that are independent and of variance 1.
     Args: weight: (C', C, k, k), shared by the batch. style: (B, C), one factor for each input channel.
@@ -108,11 +113,12 @@ def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bo
                      form: str = "activations") -> Tensor:  # fmt: skip
     """Return a convolution whose kernel each image scales: (B, C, H, W) -> (B, C', H, W), or twice as high and wide.
 
-    form: two ways to the same numbers. "weights" makes B kernels and convolves in B groups, as the paper does.
+    form: two ways to the same numbers. "weights" makes B kernels and convolves in B groups, as the paper does ("fused
+    modulation" in its code).
     "activations" scales the inputs by the style and the outputs by the demodulation, so that one kernel serves all:
     a factor of an input channel may stand before the sum over inputs, one of an output channel behind it.
     Args: weight: (C', C, k, k), k odd, at most 5 with `up`. style: (B, C). up: doubles height and width, then filters.
-    Raises: ValueError: another form, or a style that does not fit.
+    Raises: ValueError: another form, a style that does not fit, or a kernel of another width.
     Source: Karras et al. 2020, arXiv:1912.04958, section 2.2.
     """
     batch, channels, height, width = x.shape
@@ -121,6 +127,8 @@ def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bo
     if form not in ("activations", "weights"):
         raise ValueError(f"form is {form!r}, expected 'activations' or 'weights'")
     n_out, _, kernel, _ = weight.shape
+    if kernel % 2 == 0 or (up and kernel > 5):
+        raise ValueError(f"the kernel is {kernel} wide, expected an odd number{', at most 5' if up else ''}")
     factor = demodulation(weight, style) if demodulate else None
     if form == "activations":
         out = _convolved(x * style[:, :, None, None], weight, up, 1)
@@ -147,7 +155,7 @@ def _convolved(x: Tensor, weight: Tensor, up: bool, groups: int) -> Tensor:
 
 
 def with_spread(x: Tensor, group: int = 4) -> Tensor:
-    """Return x (B, C, H, W) with one channel more: how much the images of a group differ, a number for the group.
+    """Return x (B, C, H, W) with one channel more: the minibatch standard deviation, a number for each group of images.
 
     The deviation over the group's images, of each channel and place, averaged over channels and places. A critic that
     is told it sees a collapse, where one that looks at single images cannot. The groups have the largest size that

@@ -48,7 +48,7 @@ SHARES = {
 class Setting:
     """How much is measured. n: samples of each psi and seed, and test images; n_fit, n_test: latents of a direction.
 
-    reach, reach_edit: deviations that faces are moved by, drawn ones and projected ones.
+    reach: deviations that faces are moved by.
     """
 
     psis: tuple[float, ...] = (0.3, 0.5, 0.7, 0.85, 1.0)
@@ -59,7 +59,6 @@ class Setting:
     n_fit: int = 2000
     n_test: int = 250
     reach: float = 3.0
-    reach_edit: float = 5.0
     n_faces: int = 16
     n_steps: int = 200
 
@@ -203,7 +202,7 @@ def projected(model: StyleGAN, reader: nn.Module, towards: Direction, setting: S
         search = Search(n_steps=setting.n_steps, per_layer=per_layer)
         random = torch.Generator().manual_seed(setting.seeds[0])
         done = project(model.generator, x, features, search=search, random=random)
-        step = setting.reach_edit * towards.unit * towards.vector
+        step = setting.reach * towards.unit * towards.vector
         with torch.inference_mode():
             edited = read(model.generator.synthesis(done.styles + step, noise="fixed"))
         found |= {

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from imagegen import export, images, metrics
+from imagegen import export, images
 from imagegen.widgets.explorer import Explorer, levels, packed
 
 _MAX_DIRECTIONS = 12  # one slider each
@@ -104,11 +104,15 @@ class GeneratorExplorer(Explorer):
 def slerp(first: Tensor, second: Tensor, t: float) -> Tensor:
     """Return the point at share t of the way from one latent (D,) to another on the arc between them.
 
-    A straight line would pass nearer to the origin than samples of N(0, I) lie. See `metrics.slerp`, which takes many.
+    sin((1 - t) w) / sin(w) first + sin(t w) / sin(w) second, with w the angle between the two: a straight line would
+    pass nearer to the origin than samples of N(0, I) lie. Where the arc is not defined (w = 0 or pi) it is the line.
     Source: Shoemake 1985, "Animating rotation with quaternion curves"; for latents White 2016, arXiv:1609.04468.
     """
-    share = torch.tensor([t], dtype=first.dtype, device=first.device)
-    return metrics.slerp(first[None], second[None], share)[0]
+    cosine = torch.nn.functional.cosine_similarity(first, second, dim=0).clamp(-1, 1)
+    angle = torch.acos(cosine).item()
+    if math.sin(angle) < 1e-4:
+        return (1 - t) * first + t * second
+    return (math.sin((1 - t) * angle) * first + math.sin(t * angle) * second) / math.sin(angle)
 
 
 _LAST_SEED = 999_999  # six digits fit the field of the page

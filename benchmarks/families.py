@@ -5,6 +5,8 @@ the losses and rates of `benchmarks.stability`. Each gets as many steps as fit i
 by the cost of its step, when all were timed by turns; its learning rate falls over those steps. The seconds are a small
 part of what the shipped trainings take: this says which family gets somewhere soon on one core, not which ends where.
 A StyleGAN's step costs more and sees fewer images; that is counted against it here, as it is for whoever trains it.
+The care was not equal: the StyleGAN's rates were chosen for short trainings, the DCGAN's for its whole one, with its
+instance noise over half of it, and the WGAN-GP's on smaller images, with two critic steps where its paper takes five.
 """
 
 import functools

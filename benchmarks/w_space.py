@@ -1,6 +1,7 @@
-"""The W space of the shipped StyleGAN: truncation, mixing, paths, directions and projection, judged by the protocol.
+"""The W space of the shipped StyleGAN: truncation, mixing, paths, directions and projection.
 
-Truncation: samples of each psi, and of psi = 0.5 towards 0 in place of the mean of w, against as many test images.
+Truncation: samples of each psi, and of psi = 0.5 towards 0 in place of the mean of w, against as many test images in
+the protocol's features; they are fewer than the protocol's, and their distance is so much larger.
 Mixing: of pairs of faces that are read differently, how often the first is read as the second when one grid's layers
 take the second's w. Paths: how fast features move between two faces, along an arc in z and along a line in w.
 Directions: how well an attribute is fitted, ranked, gained, and what else stays. Projection: how near test faces are
@@ -139,8 +140,9 @@ def mixed_by_grid(model: StyleGAN, reader: nn.Module, setting: Setting) -> dict[
         follows = read(styles) == other
         for number, name in enumerate(names):
             differs = own[:, number] != other[:, number]
-            share = follows[differs, number].double().mean().nan_to_num().item()
-            found[f"mix_{4 << grid}_{name}"] = share, int(differs.sum())
+            if differs.any():  # of no pair there is no share
+                share = follows[differs, number].double().mean().item()
+                found[f"mix_{4 << grid}_{name}"] = share, int(differs.sum())
     return found
 
 

@@ -145,7 +145,9 @@ def test_both_spaces_draw_the_same_images():
     z = normal(3, 6)
     in_w = points_in(model, z, "w")
     assert_close(in_w, model.generator.mapping(z))
-    drawn = drawn_at(model, in_w, "w")
+    with pytest.raises(ValueError, match="the generator is in training, expected evaluation"):
+        drawn_at(model.train(), in_w, "w")
+    drawn = drawn_at(model.eval(), in_w, "w")
     assert_close(drawn, drawn_at(model, points_in(model, z, "z"), "z"))
     assert_close(drawn, model.generator(z, noise="fixed").clamp(-1, 1))
     assert drawn.abs().max() == 1  # what is beyond white is white

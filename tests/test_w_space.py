@@ -87,7 +87,7 @@ def test_an_attribute_follows_from_the_grid_that_draws_it():
         for number in range(3):
             share, pairs = found[f"mix_{4 << grid}_{names[number]}"]
             assert share == float(grid == number) and 60 < pairs < 140
-        assert found[f"mix_{4 << grid}_{names[3]}"] == (0.0, 0)
+        assert f"mix_{4 << grid}_{names[3]}" not in found  # no two images differ in it
 
 
 def test_directions_are_averaged_and_unknown_shares_left_out():

@@ -16,13 +16,14 @@ RIDGE = 0.1  # of the fit in w: the penalty on the slope, in units of the mean v
 class Direction:
     """A direction along which an image comes to show something, and what a step of `reach` along it does.
 
-    vector: (D,), of length 1. fit: share of the variance of what is read that a linear function of z explains, on
-    images that it was not fitted to. shown: share of images that show it unmoved.
-    gained: of those that do not, the share that does at z + reach unit vector. lost: of those that do, the share that
-    does not at z - reach unit vector. kept: share of the other attributes that are read the same at z + reach unit
-    vector as at z. A share of no images is nan.
+    vector: (D,), of length 1. fit: share of the variance of what is read that a linear function of the point, z or w,
+    explains, on images that it was not fitted to. shown: share of images that show it unmoved.
+    gained: of those that do not, the share that does at the point + reach unit vector. lost: of those that do, the
+    share that does not at the point - reach unit vector. kept: share of the other attributes that are read the same
+    at the point + reach unit vector as at the point. A share of no images is nan.
     separated: of all pairs of an image that shows it and one that does not, on images that the line was not fitted
-    to, the share that the linear function ranks rightly: 0.5 for one that says nothing, 1 where a plane separates them.
+    to, the share that the linear function ranks rightly (the area under the ROC curve): 0.5 for one that says nothing,
+    1 where a plane separates them.
     unit: the length of a step that raises the linear function by one of its standard deviations: 1 in z.
     """
 
@@ -112,7 +113,10 @@ def drawn_at(gan: nn.Module, points: Tensor, space: str) -> Tensor:
     """Return the images (N, C, H, W) in [-1, 1] of points (N, D) of a space; noise, where there is any, is fixed.
 
     Without a tanh a generator may leave the range: what is beyond white is white.
+    Raises: ValueError: the generator is in training, where it mixes styles and moves its mean of w.
     """
+    if gan.generator.training:
+        raise ValueError("the generator is in training, expected evaluation: call eval() first")
     options = {"noise": "fixed"} if hasattr(gan.generator, "synthesis") else {}
     if space == "w":
         layered = points[:, None].expand(-1, gan.config.layers, -1)

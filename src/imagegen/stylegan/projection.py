@@ -16,8 +16,10 @@ class Search:
     """How `project` looks for w. All lengths are in units of w's deviation, so that they hold for any weights.
 
     n_steps: of Adam. lr: its highest rate, about as far as a coordinate moves in a step. noise: deviation of what is
-    added to w at the start; it falls to 0 over the share `ramp` of the steps. pixel, feature: weights of the mean
-    squared error of pixels and of features. per_layer: a w for each layer ("W+"), not one for all.
+    added to each coordinate of w at the start, in units of that coordinate's (the paper's 0.05 is of the whole
+    vector's, sqrt(D) times as much); it falls to 0 over the share `ramp` of the steps. The paper also looks for the
+    noise maps, which are fixed here. pixel, feature: weights of the mean squared error of pixels and of features.
+    per_layer: a w for each layer ("W+"), not one for all.
     Raises: ValueError: a number with which nothing can be found; the message names it.
     Source: Karras et al. 2020, arXiv:1912.04958, appendix D.
     """

@@ -89,7 +89,7 @@ notebooks: $(ENV) data  ## run every notebook and compare the outputs of its exa
 
 test-site: $(ENV)  ## test the built website in a browser, after make book
 	@test -f $(SITE)/index.html || { echo "There is no built site yet: make book"; exit 1; }
-	$(BIN)/pytest -m site tests/browser
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m site tests/browser
 
 ledger: $(ENV)  ## count the numbered equations and the tests that claim them
 	$(BIN)/python book/_ext/ledger.py

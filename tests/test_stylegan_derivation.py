@@ -11,7 +11,7 @@ import scipy.stats
 import torch
 from tiny_stylegan import EXACT, made, normal, recorded, seeded
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, instance_norm, leaky_relu
+from torch.nn.functional import conv2d, instance_norm, leaky_relu, softplus
 from torch.testing import assert_close
 
 from imagegen import stylegan as sg
@@ -268,7 +268,7 @@ def test_the_filters_response_is_the_cube_of_a_cosine():
 
 @pytest.mark.equation("stylegan-noise", tolerance="1e-8; 4 standard errors")
 def test_noise_has_mean_0_the_strengths_square_and_a_gradient_through_its_own_values():
-    """Undo the rectifier of a layer to see what noise adds, over 4,000 draws; compare the gradient with a sum."""
+    """Undo the rectifier of a layer to see what noise adds; compare the gradient with a sum, its mean with Stein's."""
     torch.manual_seed(0)
     layer = sg.StyleLayer(3, 4, 5).double()
     with torch.no_grad():
@@ -294,6 +294,14 @@ def test_noise_has_mean_0_the_strengths_square_and_a_gradient_through_its_own_va
     # By what stands before the rectifier.
     slope = math.sqrt(2) * (LEAK + (1 - LEAK) * (out > 0).double()) * target
     assert_close(found, (slope * one).sum((0, 2, 3)).detach(), rtol=1e-8, atol=1e-8)
+    # A loss y' A y' / 2 at each place has the curvature A: the mean gradient is A b, once a place, and 0 at b = 0.
+    curvature = torch.tensor([[1.0, 0.5, 0, 0], [0.5, -2, 0, 1], [0, 0, 1, 0], [0, 1, 0, -1]]).double()
+    y, n = normal(4, 6, seed=5), normal(100_000, 1, 6, seed=6)
+    for b in (torch.tensor([0.0, 0.5, -1.0, 2.0]).double(), torch.zeros(4).double()):
+        draws = (n * (curvature @ (y + b[:, None] * n))).sum(2)
+        for o, mean in enumerate((6 * curvature @ b).tolist()):
+            error = (draws[:, o].std() / math.sqrt(len(draws))).item()
+            assert abs(draws[:, o].mean().item() - mean) < 4 * error < 0.1
 
 
 # ---- the learning rate -----------------------------------------------------------------------------------------
@@ -405,16 +413,47 @@ def test_r1_is_a_quadratic_form_in_the_critics_parameters():
 
 @pytest.mark.equation("stylegan-friction", tolerance="1e-6")
 def test_r1_takes_from_the_distance_what_the_critics_slope_says():
-    """Solve the linear flow by the matrix exponential; the lost energy is the integral of the friction."""
-    q, root = normal(3, 4, seed=1).numpy(), normal(4, 4, seed=2).numpy()
-    m, gamma = root @ root.T, 0.3
-    flow = np.block([[np.zeros((3, 3)), q], [-q.T, -gamma * m]])
+    """Differentiate both losses at the goal; the energy that the linear flow loses is the integral of the friction."""
+    x, gamma = normal(30, 2, seed=1), 0.3
+    x = torch.cat([x, x * torch.tensor([-1.0, 1.0]).double()])
+    change = normal(3, 2, 2, seed=2)  # the generator moves the data's points by a map that theta sets
+
+    def samples(theta: Tensor) -> Tensor:
+        return x + x @ torch.einsum("k,kij->ij", theta, change)
+
+    def players(state: Tensor) -> Tensor:
+        def critic_loss(psi: Tensor) -> Tensor:
+            real, fake = features(x) @ psi, features(samples(state[:3])) @ psi
+            slopes = torch.func.vmap(torch.func.grad(lambda v: features(v[None])[0] @ psi))(x)
+            r1 = gamma / 2 * slopes.square().sum(1).mean()
+            return softplus(-real).mean() + softplus(fake).mean() + r1
+
+        def generator_loss(theta: Tensor) -> Tensor:
+            return softplus(-features(samples(theta)) @ state[3:]).mean()
+
+        grad = torch.func.grad
+        return -torch.cat([grad(generator_loss)(state[:3]), grad(critic_loss)(state[3:])])
+
+    found = torch.func.jacrev(players)(torch.zeros(7, dtype=torch.float64)).numpy()
+    f = features(x)
+    slope = torch.autograd.functional.jacobian(
+        lambda v: features(samples(v)).mean(0), torch.zeros(3).double()
+    )
+    q, k = 0.5 * slope.T.numpy(), (f.T @ f / len(f)).numpy()
+    jacobians = torch.stack(
+        [torch.autograd.functional.jacobian(lambda v: features(v[None])[0], v) for v in x]
+    )
+    m = (jacobians @ jacobians.mT).mean(0).numpy()
+    friction = 0.5 * k + gamma * m
+    flow = np.block([[np.zeros((3, 3)), q], [-q.T, -friction]])
+    np.testing.assert_allclose(found, flow, rtol=1e-8, atol=1e-10)
+    assert np.abs(q).max() > 0.1 and np.abs(k).max() > 0.1
     start = normal(7, seed=3).numpy()
 
     def state(t):
         return scipy.linalg.expm(t * flow) @ start
 
-    lost, _ = scipy.integrate.quad(lambda t: gamma * state(t)[3:] @ m @ state(t)[3:], 0, 2, epsabs=1e-10)
+    lost, _ = scipy.integrate.quad(lambda t: state(t)[3:] @ friction @ state(t)[3:], 0, 2, epsabs=1e-10)
     energies = [0.5 * state(t) @ state(t) for t in (0.0, 2.0)]
     assert energies[0] - energies[1] == pytest.approx(lost, rel=1e-6) and lost > 0.1
     flow[3:, 3:] = 0
@@ -501,6 +540,7 @@ def test_the_mean_squared_length_is_the_sum_of_squares_of_the_jacobian():
 def test_lengths_vary_least_where_the_singular_values_are_even():
     """The relative variance over y, for even, uneven and rank-one Jacobians; it is 2 / D only for even ones."""
     left, right = (torch.linalg.qr(normal(n, 6, seed=n)).Q for n in (12, 6))
+    variances = []  # of the lengths themselves, over their mean square
     for values in ([1.0] * 6, [3.0, 2, 1, 1, 0.5, 0.1], [2.0, 0, 0, 0, 0, 0]):
         sigma = torch.tensor(values, dtype=torch.float64)
         squares = squares_of(left @ torch.diag(sigma) @ right.T, 100_000)
@@ -508,6 +548,8 @@ def test_lengths_vary_least_where_the_singular_values_are_even():
         expected = (2 * sigma.pow(4).sum() / mean**2).item()
         within_4_errors(((squares - mean) / mean).square(), expected, power=0.03)
         assert expected >= 2 / 6 - 1e-12 and (expected < 2 / 6 + 1e-9) == (len(set(values)) == 1)
+        variances.append((squares.sqrt().var() / mean).item())
+    assert variances[0] < 0.8 * variances[1] < 0.64 * variances[2]
 
 
 @pytest.mark.equation("stylegan-penalty", tolerance="1e-8")

@@ -160,6 +160,10 @@ def test_the_running_mean_is_a_weighted_sum_of_all_that_was_seen():
     values, decay = normal(40), 0.9
     weights = torch.tensor([(1 - decay) * decay ** (39 - i) for i in range(40)], dtype=torch.float64)
     assert_close(running(values, decay)[-1], (weights * values).sum(), **EXACT)
+    ages = torch.arange(400).double()  # the chance in it: that of (1 + lambda) / (1 - lambda) values
+    assert math.isclose(
+        ((1 - decay) * decay**ages).square().sum().item(), (1 - decay) / (1 + decay), rel_tol=1e-9
+    )
     generator = made(mixing=0.0, w_decay=decay).generator.train()
     means = []
     for seed in range(3):

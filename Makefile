@@ -55,7 +55,6 @@ site-packages: $(NPM)  ## fetch what the website serves: formulas and the model 
 # --- readers -------------------------------------------------------------------------------------------------------
 
 book: $(ENV) data $(NPM)  ## build the website into _build/html
-	$(BIN)/python scripts/execute_notebooks.py
 	$(BIN)/jupyter-book build . -W -n --keep-going
 	@echo
 	@echo "The book is built. To read it: make serve, then open http://localhost:$(PORT)"

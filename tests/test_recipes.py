@@ -153,6 +153,8 @@ def test_training_lowers_the_loss_and_writes_verified_weights(tmp_path):
     card = pretrained.card("tiny", folder=tmp_path)
     assert card["images_seen"] == N_STEPS * TINY.batch_size and card["budget"] == "full"
     assert card["seconds"] > 0 and card["cpu_seconds"] > 0 and card["precision"] == "32-true"
+    assert card["images_a_second"] == pytest.approx(card["images_seen"] / card["seconds"], rel=0.1)
+    assert card["memory_mib"] > 100  # PyTorch alone takes that
     assert list((tmp_path / "runs/tiny/logs").glob("events.out.tfevents*"))
 
 

@@ -162,6 +162,22 @@ def learning_rate(step: int, n_steps: int, *, peak: float, warmup: int, final: f
     return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
 
 
+def peak_memory(device: torch.device) -> float:
+    """Return the most memory, in MiB, that this process has held at once.
+
+    On a GPU that is what its tensors took; on a CPU all that the process had in memory, PyTorch's code included. 0
+    where the system does not say (Windows).
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
 def seed_of(*parts: int) -> int:
     """Return a 63-bit seed for whole numbers such as (seed, step, rank); near numbers give far seeds."""
     state = 0
@@ -265,12 +281,12 @@ class Session:
             load_state_dict (models not wrapped). at: the batch of a step. origin: kept from the first start.
         """
         history: History = []
-        first, seconds, cpu_seconds = 0, 0.0, 0.0
+        first, seconds, cpu_seconds, memory = 0, 0.0, 0.0, 0.0
         if state := self.saved(device=fabric.device):
             for name, part in parts.items():
                 part.load_state_dict(state[name])
             first, history, origin = state["step"], state["history"], state["provenance"]
-            seconds, cpu_seconds = state["seconds"], state["cpu_seconds"]
+            seconds, cpu_seconds, memory = state["seconds"], state["cpu_seconds"], state["memory_mib"]
             fabric.print(f"going on from step {first} of {self.n_steps} ({self.folder})")
         begun, cpu_begun, saved = time.perf_counter(), time.process_time(), time.perf_counter()
         done, parent = first, multiprocessing.parent_process()
@@ -287,7 +303,8 @@ class Session:
             stop, cpu = fabric.all_reduce(shared, reduce_op="sum").tolist()  # all processes stop at one step
             last = stop > 0 or done == self.n_steps
             if fabric.global_rank == 0 and (last or time.perf_counter() - saved >= self.save_seconds):
-                spent = {"seconds": seconds + time.perf_counter() - begun, "cpu_seconds": cpu_seconds + cpu}
+                spent = {"seconds": seconds + time.perf_counter() - begun, "cpu_seconds": cpu_seconds + cpu,
+                         "memory_mib": max(memory, peak_memory(fabric.device))}  # fmt: skip
                 state = {name: part.state_dict() for name, part in parts.items()} | spent
                 state |= {"identity": self.identity, "step": done, "history": history, "provenance": origin}
                 save_checkpoint(self.path, state)

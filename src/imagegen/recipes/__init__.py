@@ -258,6 +258,8 @@ def write_weights(job: Job) -> dict[str, Any]:
         "seed": recipe.seed, "budget": reached, "steps": step, "images_seen": step * recipe.batch_size,
         **origin, "devices": job.devices, "precision": job.precision,
         "seconds": round(state["seconds"], 1), "cpu_seconds": round(state["cpu_seconds"], 1),
+        "images_a_second": round(step * recipe.batch_size / state["seconds"], 1),
+        "memory_mib": round(state["memory_mib"]),
         "training": {k: last[k] for k in (*recipe.objective.reported, "fetch_share")},
         "metrics": {},
     }  # fmt: skip

@@ -290,15 +290,15 @@ RECIPES: dict[str, Recipe] = {
             StyleObjective(path_every=8, weight=1.0),
             data="avatars",
             batch_size=16,
-            n_steps=10_000,
+            n_steps=20_000,
             lr=1e-2,
             betas=(0.0, 0.99),
             weight_decay=0.0,
             clip=1000.0,
             ema=0.998,
             value=2.02,
-            cpu_minutes=50.0,
-            gpu_minutes=5.0,
+            cpu_minutes=95.0,
+            gpu_minutes=8.0,
         ),
     )
 }

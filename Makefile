@@ -2,7 +2,7 @@
 # Each target prepares what it needs, so that any of them works in a fresh clone.
 
 PYTHON ?= python3
-WORKERS ?= 2
+export WORKERS ?= 2
 PORT ?= 8000
 MINUTES ?= 25
 

@@ -218,8 +218,12 @@ def add_static(app):
         app.config.html_static_path.append(str(explorer))
 
 
-def run_again(app, env, added, changed, removed):
-    """Run the notebooks again where the package, its weights or the results have changed since they ran."""
+def fresh_cache(build: Path) -> str:
+    """Remove the cache if another package ran its notebooks; return the digest of the package that is there.
+
+    The digest is of the package, its weights and the results: what a notebook's outputs depend on beside itself. The
+    cache keeps it, so that what ran in a build that failed or was interrupted need not run again.
+    """
     sources = sorted(
         [
             *ROOT.glob("src/imagegen/**/*.py"),
@@ -233,14 +237,24 @@ def run_again(app, env, added, changed, removed):
         digest.update(
             path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes()
         )
+    cache = build / ".jupyter_cache"
+    stamp = cache / ".package"
+    if not stamp.is_file() or stamp.read_text() != digest.hexdigest():
+        if cache.is_dir():
+            log.info("the package or its results have changed: the notebooks run again")
+            shutil.rmtree(cache)
+        cache.mkdir(parents=True)
+        stamp.write_text(digest.hexdigest())
+    return digest.hexdigest()
+
+
+def read_again(app, env, added, changed, removed):
+    """Read the notebooks' pages again if the package has changed since the last site that was fit to publish."""
     build = Path(app.outdir).parent
+    app.package_digest = fresh_cache(build)
     stamp = build / ".package"
-    if stamp.is_file() and stamp.read_text() == digest.hexdigest():
+    if stamp.is_file() and stamp.read_text() == app.package_digest:
         return []
-    if (build / ".jupyter_cache").is_dir():
-        log.info("the package or its results have changed: the notebooks run again")
-        shutil.rmtree(build / ".jupyter_cache")
-    stamp.write_text(digest.hexdigest())
     return [
         page for page in env.found_docs if "kernelspec" in env.metadata.get(page, {})
     ]
@@ -304,8 +318,7 @@ def check_site(app, exception):
     for path in sorted(wanted):
         served.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, served / path.name)
-    if hasattr(app, "package_digest"):  # an interrupted build runs the notebooks again
-        (out.parent / ".package").write_text(app.package_digest)
+    (out.parent / ".package").write_text(app.package_digest)
     log.info(
         "%d pages checked: nothing loads from another host; %d model files",
         len(pages),
@@ -320,7 +333,7 @@ def setup(app):
     drop_thebe(app)
     app.connect("config-inited", set_theme, priority=100)
     app.connect("builder-inited", add_static)
-    app.connect("env-get-outdated", run_again)
+    app.connect("env-get-outdated", read_again)
     app.connect("html-page-context", dress_page, priority=900)
     app.connect("build-finished", check_site, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

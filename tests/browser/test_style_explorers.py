@@ -282,18 +282,23 @@ def test_all_three_share_two_networks_and_one_worker(explorers, opened):
 
 
 def test_a_change_is_quick_and_the_page_is_never_blocked_for_long(opened):
-    """Far above what is claimed (benchmarks/widget.py measures that): the machine may be busy with other tests."""
-    page, _ = opened()
-    page.evaluate(latency.WATCH_BLOCKS)
+    """Ten times what is claimed for the times (benchmarks/widget.py measures them): other tests run meanwhile."""
     for tag in TAGS:
-        times, block = latency.styled(page, tag, moves=12)
+        page, _ = opened()
+        times = []
+        worked, _ = latency.longest_task(
+            page, lambda page=page, tag=tag, times=times: times.extend(latency.styled(page, tag, moves=12))
+        )
         assert sorted(times)[6] <= 10 * latency.STYLE_TARGET_MS
-        assert block <= 10 * latency.BLOCK_TARGET_MS
-    page.evaluate(
-        "window.blocks.splice(0); const t = performance.now(); while (performance.now() - t < 150);"
-    )
-    page.wait_for_timeout(50)
-    assert page.evaluate("Math.max(...window.blocks)") >= 140  # what blocks is seen
+        assert 0 < worked <= latency.BLOCK_TARGET_MS
+
+
+def test_the_longest_task_of_a_page_is_seen(opened):
+    page, _ = opened()
+    wait = "setTimeout(() => { const t = performance.now(); while (performance.now() - t < 150); })"
+    worked, lasted = latency.longest_task(page, lambda: (page.evaluate(wait), page.wait_for_timeout(300)))
+    assert lasted >= 140
+    assert worked >= 20  # of its own: a busy machine gives it less than all
 
 
 def test_a_worker_that_ends_is_told_and_replaced(explorers, opened):

@@ -4,6 +4,7 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from imagegen.pretrained import provenance
@@ -33,9 +34,10 @@ class Claim:
         return f"{'met' if self.met else 'MISSED'}: {self.text}: {value} (limit {self.limit:g})"
 
 
-def make(name: str, *, seconds: float, metrics: dict[str, dict], seed: int | None = None) -> dict[str, Any]:
+def make(name: str, *, seconds: float, metrics: dict[str, dict], seed: int | None = None,
+         device: torch.device | str = "cpu") -> dict[str, Any]:  # fmt: skip
     """Return a record: name, kind "benchmark", where it was measured, and metrics {name: value, unit, detail, n}."""
-    origin = provenance("cpu")
+    origin = provenance(device)
     return {
         "name": name, "kind": "benchmark", "recipe": None, "seed": seed, **origin,
         "seconds": round(seconds, 1), "metrics": metrics,

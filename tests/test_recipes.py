@@ -69,17 +69,30 @@ def test_free_bits_hold_the_loss_and_not_the_rate():
     torch.testing.assert_close(held["loss"], held["distortion"] + 2 * 5.0)
 
 
-def fabric_step(recipe, n_steps):
+def fabric_step(recipe, n_steps, **options):
     from lightning_fabric import Fabric
 
-    fabric = Fabric(accelerator="cpu", devices=1)
     torch.manual_seed(recipe.seed)
     model = recipe.build()
-    adam = torch.optim.AdamW(
-        model.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay
-    )
-    wrapped, optimizer = fabric.setup(model, adam)
-    return model, recipes.recipe_step(recipe, n_steps, wrapped, optimizer, EMA(model, recipe.ema), fabric)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    return model, recipes.set_up(recipe, n_steps, model, EMA(model, recipe.ema), fabric, **options)[1]
+
+
+def test_a_compiled_step_is_the_plain_step():
+    from torch._dynamo.utils import counters
+
+    recipe = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, dropout=0.0))
+    batches = Batches(tiny_recipe.images("train").images, batch_size=8, seed=0)
+    ended = []
+    for compiler in (None, "aot_eager"):
+        counters.clear()
+        model, step = fabric_step(recipe, 100, compiler=compiler)
+        for index in range(3):
+            step((index, batches.at(index)))
+        assert (counters["stats"]["unique_graphs"] > 0) == (compiler is not None)
+        ended.append(dict(model.state_dict()))
+    assert ended[0].keys() == ended[1].keys()  # no prefix: a checkpoint of one serves the other
+    torch.testing.assert_close(ended[1], ended[0])
 
 
 def test_the_recipes_step_is_the_chapters_step():

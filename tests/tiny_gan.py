@@ -51,7 +51,7 @@ def set_up(recipe, n_steps, fabric):
     torch.manual_seed(recipe.seed)
     bare = recipe.build()
     ema = EMA(bare, recipe.ema)
-    parts, step = recipes._set_up(recipe, n_steps, bare, ema, fabric)
+    parts, step = recipes.set_up(recipe, n_steps, bare, ema, fabric)
     return bare, ema, parts, step
 
 

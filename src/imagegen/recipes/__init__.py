@@ -41,8 +41,10 @@ __all__ = [
     "ClassifierObjective", "HierarchyObjective", "Job", "LevelPriorObjective", "Objective",
     "PriorObjective", "Recipe", "RecipeError", "StyleObjective", "VAEObjective", "VQObjective",
     "alternating_step", "budget", "codes_of", "levels_of", "optimisers", "plan", "recipe_step", "required",
-    "train", "train_stale", "vae_terms", "vq_terms", "why_stale", "write_weights",
+    "set_up", "train", "train_stale", "vae_terms", "vq_terms", "why_stale", "write_weights",
 ]  # fmt: skip
+
+Step = Callable[[tuple[int, Batch]], dict[str, Tensor]]
 
 
 class RecipeError(RuntimeError):
@@ -50,7 +52,7 @@ class RecipeError(RuntimeError):
 
 
 def recipe_step(recipe: Recipe, n_steps: int, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA,
-                fabric: Any) -> Callable[[tuple[int, Batch]], dict[str, Tensor]]:  # fmt: skip
+                fabric: Any) -> Step:  # fmt: skip
     """Return a recipe's step: (index, batch) -> scalar terms, after one update of model and average."""
     bare = getattr(model, "module", model)
     generator = torch.Generator(fabric.device)
@@ -177,14 +179,11 @@ def _work(fabric: Any, job: Job) -> int:
     """Train in one of the processes; return the number of steps done."""
     if job.threads:
         torch.set_num_threads(job.threads)
-    if fabric.device.type == "cuda":  # the same sums in the same order, run after run
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
     recipe = job.recipe
     torch.manual_seed(recipe.seed)
     bare = recipe.build().to(fabric.device, memory_format=torch.channels_last)  # the faster layout
     ema = EMA(bare, recipe.ema)
-    parts, step = _set_up(recipe, job.session.n_steps, bare, ema, fabric)
+    parts, step = set_up(recipe, job.session.n_steps, bare, ema, fabric)
     train = DATA[recipe.data]("train")
     share = {"rank": fabric.global_rank, "world_size": fabric.world_size, "device": fabric.device}
     models = {name: pretrained.load(name, folder=_home(name, job.out)) for name in recipe.objective.requires}
@@ -199,14 +198,23 @@ def _work(fabric: Any, job: Job) -> int:
     )
 
 
-def _set_up(recipe: Recipe, n_steps: int, bare: nn.Module, ema: EMA,
-            fabric: Any) -> tuple[dict[str, Any], Callable[[tuple[int, Batch]], dict[str, Tensor]]]:  # fmt: skip
-    """Return a training's optimisers, by the names that a checkpoint has for them, and its step."""
+def set_up(recipe: Recipe, n_steps: int, bare: nn.Module, ema: EMA, fabric: Any, *,
+           compiler: str | None = None) -> tuple[dict[str, Any], Step]:  # fmt: skip
+    """Return a training's optimisers, by the names that a checkpoint has for them, and its step.
+
+    On a GPU the process sums in the same order from here on, run after run.
+    Args: bare: the network, on the fabric's device. compiler: a backend of torch.compile, for what fabric sets up. What
+        goes through `bare` stays uncompiled: regularisers need a gradient's gradient, which compiled networks lack.
+    """
+    if fabric.device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    form = functools.partial(torch.compile, backend=compiler) if compiler else lambda player: player
     if isinstance(recipe.objective, AdversarialObjective):
         style = isinstance(recipe.objective, StyleObjective)
         adams = (style_optimisers if style else optimisers)(recipe, bare)
         pairs = zip((bare.generator, bare.discriminator), adams, strict=True)
-        players, adams = zip(*(fabric.setup(player, adam) for player, adam in pairs), strict=True)
+        players, adams = zip(*(fabric.setup(form(player), adam) for player, adam in pairs), strict=True)
         parts = {"optimizer": adams[0], "critic_optimizer": adams[1]}
         return parts, (style_step if style else alternating_step)(
             recipe, n_steps, bare, players, adams, ema, fabric
@@ -214,7 +222,7 @@ def _set_up(recipe: Recipe, n_steps: int, bare: nn.Module, ema: EMA,
     adam = torch.optim.AdamW(
         bare.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
     )
-    model, optimizer = fabric.setup(bare, adam)
+    model, optimizer = fabric.setup(form(bare), adam)
     return {"optimizer": optimizer}, recipe_step(recipe, n_steps, model, optimizer, ema, fabric)
 
 

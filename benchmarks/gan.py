@@ -24,15 +24,14 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import binary_cross_entropy, pad
 
-from benchmarks import Unavailable
 from benchmarks.record import Claim, make
+from benchmarks.trials import trial
 from imagegen import metrics, pretrained
 from imagegen.data import Batches, fashion_mnist
 from imagegen.evaluation.samples import BATCH, PROTOCOLS, reference
 from imagegen.gan import GANConfig, initialise
 from imagegen.images import to_uint8
-from imagegen.recipes import RECIPES, Recipe, alternating_step, optimisers
-from imagegen.training import EMA
+from imagegen.recipes import RECIPES, Recipe
 
 NAME = "dcgan-fashion"
 MARGIN = 2  # pixels of -1 around 28 x 28, before the other's discriminator; cut off behind its generator
@@ -166,30 +165,17 @@ def ours(recipe: Recipe, images: Tensor, setting: Setting) -> Side:
 
     Raises: Unavailable: the extra `train` is missing.
     """
-    try:
-        from lightning_fabric import Fabric
-    except ImportError:
-        raise Unavailable(
-            "the training's launcher is missing; `make env` installs lightning-fabric"
-        ) from None
-    fabric = Fabric(accelerator="cpu", devices=1)
 
     def build(n_steps: int) -> Side:
-        torch.manual_seed(recipe.seed)
-        model = recipe.build().to(memory_format=torch.channels_last)
-        average = EMA(model, recipe.ema)
-        pairs = zip((model.generator, model.discriminator), optimisers(recipe, model), strict=True)
-        players, adams = zip(*(fabric.setup(player, adam) for player, adam in pairs), strict=True)
-        update = alternating_step(recipe, n_steps, model, players, adams, average, fabric)
-        batches = Batches(images, batch_size=recipe.batch_size, seed=recipe.seed)
-        draws = {"averaged weights": lambda n, random: average.module.sample(n, generator=random)}
-        return Side(recipe.batch_size, lambda index: update((index, batches.at(index))), draws)
+        made = trial(recipe, n_steps=n_steps, images=images)
+        draws = {"averaged weights": lambda n, random: made.average.sample(n, generator=random)}
+        return Side(recipe.batch_size, made.step, draws)
 
-    trial = build(10**6)  # steps of a training that is thrown away
-    trial.step(0)
+    probe = build(10**6)  # steps of a training that is thrown away
+    probe.step(0)
     begun = time.process_time()
     for index in range(1, setting.calibration + 1):
-        trial.step(index)
+        probe.step(index)
     spent = (time.process_time() - begun) / setting.calibration
     return build(max(1, round(setting.points[-1] / spent)))
 

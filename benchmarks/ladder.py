@@ -31,6 +31,7 @@ from torch import nn
 
 from benchmarks import Unavailable
 from benchmarks.record import make
+from benchmarks.trials import launched
 from imagegen.data import Batches
 from imagegen.recipes import DATA, RECIPES, Recipe, set_up
 from imagegen.training import EMA, peak_memory, run
@@ -118,19 +119,13 @@ class Training:
 
 def training(rung: Rung, setting: Setting) -> Training:
     """Return the training of a rung in this process. Raises: Unavailable: what it needs is not there."""
-    try:
-        from lightning_fabric import Fabric
-    except ImportError:
-        raise Unavailable(
-            "the training's launcher is missing; `make env` installs lightning-fabric"
-        ) from None
     there = torch.cuda.is_available()
     if rung.gpu and not there:
         raise Unavailable("there is no GPU")
     if there and rung.precision == HALF and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise Unavailable("this GPU has no bf16")
     recipe = recipe_of(rung, setting)
-    fabric = Fabric(accelerator="cuda" if there else "cpu", devices=1, precision=rung.precision)
+    fabric = launched(accelerator="cuda" if there else "cpu", precision=rung.precision)
     torch.manual_seed(recipe.seed)
     layout = torch.channels_last if rung.channels_last else torch.contiguous_format
     model = recipe.build().to(fabric.device, memory_format=layout)

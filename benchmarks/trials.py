@@ -23,16 +23,7 @@ from imagegen.data import Batches
 from imagegen.evaluation.adversarial import generated
 from imagegen.evaluation.entries import Entry, over_seeds
 from imagegen.evaluation.samples import PROTOCOLS, Protocol, reference
-from imagegen.recipes import (
-    DATA,
-    RECIPES,
-    Recipe,
-    StyleObjective,
-    alternating_step,
-    optimisers,
-    style_optimisers,
-    style_step,
-)
+from imagegen.recipes import DATA, RECIPES, Recipe, set_up
 from imagegen.training import EMA, NonFiniteLoss, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CODE = (
     "benchmarks/trials.py", "src/imagegen/stylegan/networks.py", "src/imagegen/stylegan/operators.py",
     "src/imagegen/gan.py", "src/imagegen/augment.py", "src/imagegen/recipes/style.py",
+    "src/imagegen/recipes/__init__.py",
     "src/imagegen/recipes/adversarial.py", "src/imagegen/training.py", "src/imagegen/objectives/adversarial.py",
     "src/imagegen/metrics/samples.py", "src/imagegen/metrics/neighbours.py",
     "src/imagegen/evaluation/samples.py", "src/imagegen/evaluation/adversarial.py",
@@ -118,31 +110,35 @@ class Trial:
         return time.process_time() - began
 
 
-def trial(recipe: Recipe, *, change: Callable[[nn.Module], None] | None = None) -> Trial:
-    """Return a recipe's training on one CPU process; `change` alters the network before anything else sees it.
-
-    Raises: Unavailable: the extra `train` is missing.
-    """
+def launched(**options: Any) -> Any:
+    """Return lightning's Fabric with its options, on one device. Raises: Unavailable: the extra `train` is missing."""
     try:
         from lightning_fabric import Fabric
     except ImportError:
         raise Unavailable(
             "the training's launcher is missing; `make env` installs lightning-fabric"
         ) from None
-    fabric = Fabric(accelerator="cpu", devices=1)
+    return Fabric(devices=1, **options)
+
+
+def trial(recipe: Recipe, *, n_steps: int | None = None, images: Tensor | None = None,
+          change: Callable[[nn.Module], None] | None = None) -> Trial:  # fmt: skip
+    """Return a recipe's training on one CPU process.
+
+    Args: n_steps: in the place of the recipe's, its schedule with them. images: uint8, of its data unless given.
+        change: alters the network before anything else sees it.
+    Raises: Unavailable: the extra `train` is missing.
+    """
+    fabric, n_steps = launched(accelerator="cpu"), n_steps or recipe.n_steps
     torch.manual_seed(recipe.seed)
     model = recipe.build().to(memory_format=torch.channels_last)
     if change:
         change(model)
     average = EMA(model, recipe.ema)
-    style = isinstance(recipe.objective, StyleObjective)
-    adams = (style_optimisers if style else optimisers)(recipe, model)
-    pairs = zip((model.generator, model.discriminator), adams, strict=True)
-    players, adams = zip(*(fabric.setup(player, adam) for player, adam in pairs), strict=True)
-    make = style_step if style else alternating_step
-    update = make(recipe, recipe.n_steps, model, players, adams, average, fabric)
-    batches = Batches(DATA[recipe.data]("train").images, batch_size=recipe.batch_size, seed=recipe.seed)
-    return Trial(model, average.module, lambda index: update((index, batches.at(index))), recipe.n_steps)
+    _, update = set_up(recipe, n_steps, model, average, fabric)
+    images = DATA[recipe.data]("train").images if images is None else images
+    batches = Batches(images, batch_size=recipe.batch_size, seed=recipe.seed)
+    return Trial(model, average.module, lambda index: update((index, batches.at(index))), n_steps)
 
 
 def protocol_of(n: int) -> Protocol:

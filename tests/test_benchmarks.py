@@ -30,6 +30,7 @@ from benchmarks import __main__ as command
 from benchmarks.record import Claim
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
+from imagegen import recipes
 from imagegen.data import ImageSet, ring_centres
 from imagegen.images import to_float, to_unit
 from imagegen.objectives import LOSSES, bernoulli_nll, gaussian_kl
@@ -500,7 +501,7 @@ def test_ours_plans_as_many_steps_as_fit_into_the_last_point(small_data, monkeyp
         return taken
 
     monkeypatch.setattr(gan.time, "process_time", lambda: now[0])
-    monkeypatch.setattr(gan, "alternating_step", stepping)
+    monkeypatch.setattr(recipes, "alternating_step", stepping)
     recipe = gan.RECIPES[gan.NAME]
     recipe = dataclasses.replace(recipe, model=gan.tiny(recipe.model), batch_size=8)
     setting = dataclasses.replace(gan.QUICK, points=(50.0, 100.0), calibration=4)

@@ -88,13 +88,13 @@ notebooks: $(ENV) data  ## run every notebook and compare the outputs of its exa
 
 test-site: $(ENV)  ## test the built website in a browser, after make book
 	@test -f $(SITE)/index.html || { echo "There is no built site yet: make book"; exit 1; }
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m site tests/browser
+	$(BIN)/pytest -n $(WORKERS) -m site tests/browser
 
 ledger: $(ENV)  ## count the numbered equations and the tests that claim them
 	$(BIN)/python book/_ext/ledger.py
 
 mutants: $(ENV)  ## plant each historic bug; the tests must fail on every one
-	$(BIN)/python -m tests.mutants
+	$(BIN)/python -m tests.mutants --workers $(WORKERS)
 
 bench: $(ENV) data  ## measure against the figures to beat
 	$(BIN)/python -m benchmarks

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -186,6 +187,39 @@ def test_the_vendored_files_are_copied_again_when_the_script_changes(tmp_path):
     assert copied(text) and not copied(text)
     changed = text.replace("Usage: npm", "usage: npm")
     assert changed != text and len(changed) == len(text) and copied(changed)
+
+
+# ---- when the notebooks run again ------------------------------------------------------------------------------
+
+
+def test_another_package_runs_the_notebooks_again_and_an_interrupted_build_reads_them_again(
+    tmp_path, monkeypatch
+):
+    """The cache knows which package filled it; the site that was built last knows which it shows."""
+    monkeypatch.setattr(offline_site, "ROOT", tmp_path)
+    module = tmp_path / "src/imagegen/vae.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("ONE = 1")
+    build = tmp_path / "_build"
+    (build / "html").mkdir(parents=True)
+    builder = SimpleNamespace(format="html")
+    env = SimpleNamespace(found_docs={"book/vae", "book/notation"}, metadata={"book/vae": {"kernelspec": {}}})
+
+    def read_again():
+        """Begin a build; return the pages that it reads again, and the application that would end it."""
+        app = SimpleNamespace(outdir=str(build / "html"), builder=builder, env=SimpleNamespace(found_docs=[]))
+        return offline_site.read_again(app, env, set(), set(), set()), app
+
+    ran = build / ".jupyter_cache/executed"
+    for source in ("ONE = 1", "ONE = 2"):
+        module.write_text(source)
+        pages, app = read_again()
+        assert pages == ["book/vae"] and not ran.exists()
+        ran.mkdir()  # the notebooks run, and the build is interrupted
+        pages, app = read_again()
+        assert pages == ["book/vae"] and ran.exists()
+        offline_site.check_site(app, None)  # the build ends
+        assert read_again()[0] == [] and ran.exists()
 
 
 # ---- repository ------------------------------------------------------------------------------------------------

@@ -1,18 +1,17 @@
 """Sphinx extension: the notebooks that the build has to run, run side by side.
 
-Alone, a build runs each notebook where it reads its page, one after another. Here they run before the pages are read, as
-many at a time as WORKERS says (2), and enter the cache in which the reading of a page looks for them.
+A build alone runs each notebook where it reads its page, one after another. Here they run before the pages are read,
+as many at a time as WORKERS says (2), and enter the cache in which the reading of a page looks for them.
 """
 
 import os
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
 from jupyter_cache import get_cache
-from jupyter_cache.base import CacheBundleIn
-from jupyter_cache.cache.main import JupyterCacheBase
+from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from jupyter_cache.executors.utils import single_nb_execution
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
@@ -20,8 +19,8 @@ from sphinx.util import logging
 log = logging.getLogger(__name__)
 
 
-def missing(cache: JupyterCacheBase, paths: Iterable[Path]) -> dict[Path, nbformat.NotebookNode]:
-    """Return the notebooks that the cache does not hold, the largest first: a long one must not be the last to start."""
+def missing(cache: JupyterCacheAbstract, paths: Iterable[Path]) -> dict:
+    """Return the notebooks that the cache does not hold, by path, the largest first: no long one starts last."""
     notebooks = {}
     for path in sorted(paths, key=lambda path: -path.stat().st_size):
         notebook = nbformat.read(path, as_version=4)
@@ -32,34 +31,46 @@ def missing(cache: JupyterCacheBase, paths: Iterable[Path]) -> dict[Path, nbform
     return notebooks
 
 
-def fill(cache: JupyterCacheBase, paths: Iterable[Path], *, workers: int, **settings) -> None:
+def fill(
+    cache: JupyterCacheAbstract, paths: Iterable[Path], *, workers: int, **settings
+):
     """Run the notebooks that the cache does not hold, each in its own kernel and folder, and put them there.
 
-    Those that end well are in the cache, also where another one fails.
+    Those that end well are in the cache also where another one fails.
 
-    Args: settings: timeout in seconds, allow_errors.
-    Raises: ExtensionError: cells raised or ran out of time; it holds the path and the traceback of each such notebook.
+    Args: settings: timeout, of a cell, in seconds; allow_errors.
+    Raises: ExtensionError: a cell raised or ran out of time, or a kernel died; it names each and its error.
     """
     failed = []
-    pool = ThreadPoolExecutor(workers)  # each thread waits for its kernel, which is a process
+    pool = ThreadPoolExecutor(workers)  # a thread waits for its kernel, a process
     try:
-        runs: dict[Future, Path] = {
-            pool.submit(single_nb_execution, notebook, cwd=str(path.parent), **settings): path
-            for path, notebook in missing(cache, paths).items()
+        runs = {
+            pool.submit(single_nb_execution, nb, str(path.parent), **settings): path
+            for path, nb in missing(cache, paths).items()
         }
+        if runs:
+            log.info("%d notebooks to run, %d at a time", len(runs), workers)
         for run in as_completed(runs):
-            path, result = runs[run], run.result()
-            if result.err:
-                log.info("%s failed after %.0f seconds", path, result.time)
-                failed.append(f"{path}:\n{result.exc_string}")
-            else:
-                log.info("%s ran in %.0f seconds", path, result.time)
-                bundle = CacheBundleIn(result.nb, str(path), data={"execution_seconds": result.time})
-                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+            path = runs[run]
+            try:
+                result = run.result()
+                error = result.err
+            except Exception as died:  # of the kernel, not of a cell
+                error = died
+            if error:
+                failed.append(f"{path}: {type(error).__name__}\n{error}")
+                continue
+            log.info("%s: ran in %.0f seconds", path, result.time)
+            data = {"execution_seconds": result.time}
+            cache.cache_notebook_bundle(
+                CacheBundleIn(result.nb, str(path), data=data),
+                check_validity=False,
+                overwrite=True,
+            )
     finally:
-        pool.shutdown(cancel_futures=True)  # after an interruption no other notebook starts
+        pool.shutdown(cancel_futures=True)  # after an interruption no other one starts
     if failed:
-        raise ExtensionError("these notebooks do not run:\n\n" + "\n\n".join(sorted(failed)))
+        raise ExtensionError("notebooks failed:\n\n" + "\n\n".join(sorted(failed)))
 
 
 def run_notebooks(app, env, docnames):

@@ -1,5 +1,6 @@
 """One browser and one page of explorers for all tests of this folder."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,26 +39,9 @@ def browser() -> Iterator:
 
 @pytest.fixture
 def open_page(browser) -> Iterator[Callable]:
-    """open_page(url, width=..., touch=...) -> (page, watch): other hosts are cut off, drawings recorded."""
-    contexts = []
-
-    def opened(url: str, *, width: int = 1280, height: int = 900, touch: bool = False, dark: bool = False):
-        context = browser.new_context(
-            viewport={"width": width, "height": height},
-            has_touch=touch,
-            color_scheme="dark" if dark else "light",
-        )
-        contexts.append(context)
-        page = context.new_page()
-        watch = harness.Watch(page)
-        page.goto(url, wait_until="load")
-        harness.wait_ready(page)
-        page.evaluate(harness.LISTEN)
-        return page, watch
-
-    yield opened
-    for context in contexts:
-        context.close()
+    """open_page(url, width=..., touch=...) -> (page, watch), as harness.opened says; closed after the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda url, **options: stack.enter_context(harness.opened(browser, url, **options))
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +50,11 @@ def explorers(tmp_path_factory) -> dict:
     folder = (
         tmp_path_factory.mktemp("site") / "sub-path"
     )  # a project's pages are not at the root of their host
-    folder.mkdir()
+    own = tmp_path_factory.getbasetemp()
+    exports = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "exports"
+    exports.mkdir(exist_ok=True)  # what one worker has exported, another one copies
+    (folder / "_static/models").mkdir(parents=True)
+    (folder / "_static/models/by-content").symlink_to(exports)
     try:
         return harness.make_page(folder) | {"folder": folder}
     except harness.Missing as error:

@@ -137,6 +137,28 @@ class Watch:
             route.continue_()
 
 
+@contextlib.contextmanager
+def opened(
+    browser, url: str, *, width: int = 1280, height: int = 900, touch: bool = False, dark: bool = False
+) -> Iterator[tuple]:
+    """Open a page as for the first time; yields (page, watch): other hosts are cut off, drawings recorded."""
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        has_touch=touch,
+        color_scheme="dark" if dark else "light",
+    )
+    try:
+        page = context.new_page()
+        page.set_default_navigation_timeout(120_000)  # formulas are set first: long, on a busy machine
+        watch = Watch(page)
+        page.goto(url, wait_until="load")
+        wait_ready(page)
+        page.evaluate(LISTEN)
+        yield page, watch
+    finally:
+        context.close()
+
+
 # ---- the page of explorers -------------------------------------------------------------------------------
 
 

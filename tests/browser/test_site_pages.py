@@ -1,6 +1,7 @@
 """The built site, page by page, with the network cut: run after `make book` (`make test-site`)."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import harness
@@ -38,22 +39,51 @@ def pages_with(tag: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("path", pages())
-def test_a_page_asks_no_other_host_and_reports_no_error(path, site_address, open_page):
-    page, watch = open_page(f"{site_address}{path}")
-    page.wait_for_load_state("networkidle")
+@pytest.fixture(scope="module", params=pages())
+def desk(request, browser, site_address) -> Iterator[tuple]:
+    """(path, page, watch) of a page in a wide window, opened once for the tests that only look at it."""
+    with harness.opened(browser, f"{site_address}{request.param}") as (page, watch):
+        page.wait_for_load_state("networkidle")
+        yield request.param, page, watch
+
+
+def test_a_page_asks_no_other_host_and_reports_no_error(desk):
+    _, _, watch = desk
     assert watch.external == []
     assert watch.errors == []
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("path", pages())
-def test_axe_finds_nothing_serious(path, theme, site_address, open_page):
-    page, _ = open_page(f"{site_address}{path}", dark=theme == "dark")
+def set_theme(page, theme: str) -> None:
     page.evaluate(
         "t => { document.documentElement.dataset.mode = t; document.documentElement.dataset.theme = t }",
         theme,
     )
+
+
+def test_axe_finds_nothing_serious(desk):
+    _, page, _ = desk
+    set_theme(page, "light")
+    page.wait_for_timeout(300)  # formulas are set
+    assert harness.axe(page) == []
+
+
+def test_every_numbered_equation_fits_a_desktop_window(desk):
+    """None is cut off at its right end; on a phone the wide ones scroll in their box."""
+    path, page, _ = desk
+    if '<div class="math notranslate' not in (SITE / path).read_text("utf-8"):
+        return  # a page without equations
+    page.wait_for_function("() => document.querySelector('div.math mjx-container mjx-math')")
+    page.wait_for_timeout(1000)  # the fonts change widths once more
+    cut = """() => [...document.querySelectorAll("div.math mjx-container")]
+      .filter(box => box.scrollWidth > box.clientWidth + 1)
+      .map(box => `${box.closest("[id]").id}: ${box.scrollWidth - box.clientWidth} pixels too wide`)"""
+    assert page.evaluate(cut) == []
+
+
+@pytest.mark.parametrize("path", pages())
+def test_axe_finds_nothing_serious_in_the_dark(path, site_address, open_page):
+    page, _ = open_page(f"{site_address}{path}", dark=True)
+    set_theme(page, "dark")
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(300)  # formulas are set, colours have faded over
     assert harness.axe(page) == []
@@ -282,20 +312,6 @@ def test_code_of_88_columns_fits_a_desktop_window(site_address, open_page):
       return inner - line.getBoundingClientRect().width;
     }"""
     assert page.locator("div.cell_input pre").first.evaluate(spare) >= 0
-
-
-@pytest.mark.parametrize("path", pages())
-def test_every_numbered_equation_fits_a_desktop_window(path, site_address, open_page):
-    """None is cut off at its right end; on a phone the wide ones scroll in their box."""
-    if '<div class="math notranslate' not in (SITE / path).read_text("utf-8"):
-        return  # a page without equations
-    page, _ = open_page(f"{site_address}{path}", width=1280)
-    page.wait_for_function("() => document.querySelector('div.math mjx-container mjx-math')")
-    page.wait_for_timeout(1000)  # the fonts change widths once more
-    cut = """() => [...document.querySelectorAll("div.math mjx-container")]
-      .filter(box => box.scrollWidth > box.clientWidth + 1)
-      .map(box => `${box.closest("[id]").id}: ${box.scrollWidth - box.clientWidth} pixels too wide`)"""
-    assert page.evaluate(cut) == []
 
 
 def code_page() -> str:

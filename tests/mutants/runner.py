@@ -9,7 +9,7 @@ breaks an import or takes too long is an error. Nothing counts unless all the te
 import argparse
 import contextlib
 import gc
-import importlib
+import importlib.util
 import json
 import os
 import shutil
@@ -75,13 +75,6 @@ class Recorder:
         elif report.when == "call" and report.passed:
             self.passed += 1
         return report
-
-
-def copy_package(folder: Path) -> Path:
-    """Copy the package into a folder, compiled files left out (they could outlive a change), and return its place."""
-    target = folder / "imagegen"
-    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__"))
-    return target
 
 
 def foreign_modules(folder: Path) -> list[str]:
@@ -197,7 +190,8 @@ def baseline(mutants: Sequence[Mutant], folder: Path, workers: int) -> dict[str,
 
     What they import from others is then imported here too, so that no child need do it again.
     """
-    target = copy_package(folder / "unchanged").parent
+    target = folder / "unchanged"
+    shutil.copytree(PACKAGE, target / "imagegen", ignore=shutil.ignore_patterns("__pycache__"))
     selectors = sorted({test for mutant in mutants for test in mutant.tests})
     jobs = [Job(f"unchanged-{i}", target, (selector,)) for i, selector in enumerate(selectors)]
     run_jobs(
@@ -220,7 +214,10 @@ def baseline(mutants: Sequence[Mutant], folder: Path, workers: int) -> dict[str,
 def plant(mutant: Mutant, folder: Path) -> Job:
     """Return the job of a mutant, with its copy of the package in place; or with an error, where it is stale."""
     job = Job(mutant.name, folder / mutant.name, mutant.tests)
-    path = copy_package(job.folder) / f"{mutant.file}.py"
+    unchanged = folder / "unchanged/imagegen"  # compiled by the tests of the baseline
+    shutil.copytree(unchanged, job.folder / "imagegen")
+    path = job.folder / f"imagegen/{mutant.file}.py"
+    Path(importlib.util.cache_from_source(path)).unlink(missing_ok=True)
     try:
         path.write_text(mutant.plant(path.read_text()))
         compile(path.read_text(), path, "exec")

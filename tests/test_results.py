@@ -354,3 +354,10 @@ def test_every_figure_of_the_book_s_results_can_be_printed_and_read_back():
         result = json.loads(path.read_text("utf-8"))
         for metric, entry in result["metrics"].items():
             assert results_page.figure(entry) and results_page.quoted([result], f"{result['name']}:{metric}")
+
+
+def test_the_distance_of_the_shipped_stylegan_is_at_most_half_of_that_of_the_dcgan(results):
+    """And 64 pixels of avatars are what both draw."""
+    style, dcgan = results["stylegan-avatars"], results["dcgan-avatars"]
+    assert style["metrics"]["fd_avatars"]["value"] <= 0.5 * dcgan["metrics"]["fd_avatars"]["value"]
+    assert {pretrained.card(r["name"])["config"]["image_shape"][1] for r in (style, dcgan)} == {64}

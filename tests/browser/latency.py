@@ -25,7 +25,8 @@ COLOUR_TARGET_MS = 33.0  # two of them, for a colour image of 64 x 64
 STEP_TARGET_MS = 50.0  # a code drawn: longer, and the page would stutter
 STYLE_TARGET_MS = 60.0  # a style-based generator, in a worker: the page itself goes on meanwhile
 BLOCK_TARGET_MS = 50.0  # longer, and a browser calls it a long task
-MOVES, TRACED_MOVES = 200, 50
+MOVES = 200
+TRACED_MOVES = 51  # odd: the last move undoes the first, and the next key finds what it found
 
 TRACED = ("toplevel", "devtools.timeline")  # Chromium's categories of what its threads work on
 

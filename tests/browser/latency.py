@@ -287,7 +287,9 @@ def measure() -> dict:
                 ("style-mixer", "another face for a layer of the style mixer: one image, 64 x 64 in colour"),
                 ("style-sliders", "moving a slider of the style sliders: one image, 64 x 64 in colour"),
             ):
-                page.goto(f"{address}styles.html")  # anew, so that each loads its networks
+                page.close()
+                page = browser.new_page(viewport={"width": 1280, "height": 900})  # loads its networks anew
+                page.goto(f"{address}styles.html")
                 harness.wait_ready(page)
                 page.evaluate(harness.LISTEN)
                 worked, lasted = longest_task(page, lambda tag=tag: styled(page, tag, moves=TRACED_MOVES))

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import harness
@@ -292,7 +293,7 @@ def measure() -> dict:
                 page.goto(f"{address}styles.html")
                 harness.wait_ready(page)
                 page.evaluate(harness.LISTEN)
-                worked, lasted = longest_task(page, lambda tag=tag: styled(page, tag, moves=TRACED_MOVES))
+                worked, lasted = longest_task(page, partial(styled, page, tag, moves=TRACED_MOVES))
                 metrics |= _summary(tag, styled(page, tag), what)
                 for name, value, how in (
                     ("block", worked, "worked on its longest task"),

@@ -17,6 +17,7 @@ from imagegen.decoder import WITHHELD, AttributeDecoder
 from imagegen.gan import GAN
 from imagegen.images import from_unit, to_uint8
 from imagegen.prior import Prior
+from imagegen.restore import RestoredPixels, Restorer
 from imagegen.stylegan import StyleGAN
 from imagegen.vae import VAE, Autoencoder
 from imagegen.vq import VQVAE
@@ -86,12 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--all", action="store_true", help="every model that is there")
     add("--json", action="store_true", help="print the result as JSON, of --all a list")
-    add(
-        "--limit",
-        type=int,
-        metavar="N",
-        help="only the first N test images, and N samples (then at least 10)",
-    )
+    add("--limit", type=int, metavar="N", help="only the first N test images, and N samples, at least 10")
     add("--samples", type=int, default=100, metavar="K", help="draws of z an image (default: 100)")
     add("--seed", type=int, default=0, metavar="S", help="of the draws (default: 0)")
     add("--results", metavar="DIR", help="where to write NAME.json, complete or not")
@@ -130,10 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", required=True, metavar="FILE")
     add(
         "--part",
-        choices=("decoder", "encoder", "prior", "synthesis", "mapping"),
+        choices=("decoder", "encoder", "prior", "synthesis", "mapping", "restorer"),
         help="decoder: z, codes or attributes -> images in [0, 1]; encoder: x in [-1, 1] -> what describes z, or "
-        "codes; prior: codes and labels -> logits; synthesis: w for each layer -> images in [0, 1]; mapping: z -> w "
-        "(default: the first that there is)",
+        "codes; prior: codes and labels -> logits; synthesis: w for each layer -> images in [0, 1]; mapping: z -> w; "
+        "restorer: what is left of an image, the mask and the noise -> images in [0, 1] (default: the first there is)",
     )
     export.set_defaults(run=_export)
     for command in (measure, draw, export):
@@ -315,6 +311,9 @@ def _export(args: argparse.Namespace) -> int:
     elif isinstance(model, Prior) and not config.context_codes:
         prior = export.PriorLogits(model)
         parts["prior"] = (prior, prior.examples(), ["logits"])
+    elif isinstance(model, Restorer):
+        restorer = RestoredPixels(model)
+        parts["restorer"] = (restorer, restorer.examples(), ["images"])
     part = args.part or next(iter(parts), "decoder")
     if part not in parts:
         have = ", ".join(parts) or "nothing to export"

@@ -11,7 +11,7 @@ from torch import Tensor
 _SLACK = 1e-3  # rounding in bf16 networks may leave the range by this much; more is a mistake
 
 
-def _check_range(x: Tensor, low: float, high: float) -> None:
+def check_range(x: Tensor, low: float, high: float) -> None:
     if not x.is_floating_point():
         raise TypeError(f"expected floating point values in [{low:g}, {high:g}], got {x.dtype}")
     if x.numel() == 0:
@@ -36,7 +36,7 @@ def to_uint8(x: Tensor) -> Tensor:
 
     Raises: TypeError: x is not floating point. ValueError: a value leaves [-1, 1], or is not finite.
     """
-    _check_range(x, -1.0, 1.0)
+    check_range(x, -1.0, 1.0)
     return x.float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -67,7 +67,7 @@ def from_unit(p: Tensor) -> Tensor:
 
     Raises: TypeError: p is not floating point. ValueError: a value leaves [0, 1], or is not finite.
     """
-    _check_range(p, 0.0, 1.0)
+    check_range(p, 0.0, 1.0)
     return p.mul(2.0).sub(1.0)
 
 

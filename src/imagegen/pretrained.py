@@ -18,7 +18,9 @@ from imagegen.classifier import Classifier, ClassifierConfig
 from imagegen.decoder import AttributeDecoder, AttributeDecoderConfig
 from imagegen.gan import GAN, GANConfig
 from imagegen.hierarchy import HierarchicalVQVAE, HierarchyConfig
+from imagegen.pair import Pair, PairConfig
 from imagegen.prior import Prior, PriorConfig
+from imagegen.restore import Restorer, RestorerConfig
 from imagegen.stylegan import StyleGAN, StyleGANConfig
 from imagegen.training import write_atomic
 from imagegen.vae import VAE, Autoencoder, VAEConfig
@@ -36,6 +38,8 @@ FAMILIES: dict[str, tuple[type, type[nn.Module]]] = {
     "hierarchy": (HierarchyConfig, HierarchicalVQVAE),
     "gan": (GANConfig, GAN),
     "stylegan": (StyleGANConfig, StyleGAN),
+    "restorer": (RestorerConfig, Restorer),
+    "pair": (PairConfig, Pair),
 }
 
 

@@ -503,13 +503,18 @@ RECIPE = (
         "in that step keeps them.",
     ),
     _mutant(
+        "players-the-wrong-way-round", "recipes/adversarial.AdversarialObjective.players",
+        "return model.generator, model.discriminator", "return model.discriminator, model.generator",
+        "The two players change places: each is trained by the other's loss.",
+    ),
+    _mutant(
         "one-rate-for-both", "recipes/adversarial.optimisers",
-        "rates = recipe.lr, recipe.lr * recipe.objective.critic_lr", "rates = recipe.lr, recipe.lr",
+        "recipe.lr * recipe.objective.critic_lr, recipe.lr", "recipe.lr, recipe.lr",
         "The discriminator's own rate is not used.",
     ),
     _mutant(
         "one-optimiser-twice", "recipes/adversarial.optimisers",
-        "players = model.generator, model.discriminator\n", "players = model, model.discriminator\n",
+        "players = recipe.objective.players(model)\n", "players = model, model.discriminator\n",
         "The generator's optimiser is given all parameters: in its step the discriminator moves too, to the "
         "generator's liking.",
     ),

@@ -63,7 +63,7 @@ IMAGES = (
         bug=9,
     ),
     _mutant(
-        "range-check-lets-nan-through", "images._check_range",
+        "range-check-lets-nan-through", "images.check_range",
         "if not (low - _SLACK <= smallest and largest <= high + _SLACK):",
         "if smallest < low - _SLACK or largest > high + _SLACK:",
         "Every comparison with NaN is false, so a check for 'too small or too large' lets NaN through.",

@@ -3,7 +3,8 @@
 The names of the parts are importable from here: `reconstruction` measures models with a latent code on given images,
 `codes` a VQ-VAE and a prior over its codes, `levels` a hierarchy and the priors of its levels, `code_length` how many
 bits store an image, `attributes` classifiers and attribute decoders, `directions` what steers a generator, `samples`
-any generator against the real images of its data set, `adversarial` a GAN.
+any generator against the real images of its data set, `adversarial` a GAN, `restorers` what a restorer makes of
+degraded images.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ from imagegen.evaluation.directions import Direction, attribute_directions, draw
 from imagegen.evaluation.entries import Entry, over_images, over_seeds
 from imagegen.evaluation.levels import measure_hierarchy, measure_kept, measure_level_prior
 from imagegen.evaluation.reconstruction import measure_autoencoder, measure_vae
+from imagegen.evaluation.restorers import DEGRADATIONS, measure_restoration, measure_restorer, restored
 from imagegen.evaluation.samples import (
     LEAST,
     PROTOCOLS,
@@ -42,16 +44,18 @@ from imagegen.gan import GAN
 from imagegen.hierarchy import HierarchicalVQVAE
 from imagegen.prior import Prior
 from imagegen.recipes import DATA, RecipeError
+from imagegen.restore import Restorer
 from imagegen.stylegan import StyleGAN
 from imagegen.vae import VAE, Autoencoder
 from imagegen.vq import VQVAE
 
 __all__ = [
-    "PROTOCOLS", "Direction", "Entry", "Protocol", "Reference", "Ruler", "attribute_directions", "drawers",
-    "drawn_at", "evaluate", "floor", "generated", "measure_autoencoder", "measure_classifier", "measure_code_length",
-    "measure_decoder", "measure_gan", "measure_generator", "measure_hierarchy", "measure_kept",
-    "measure_level_prior", "measure_levels", "measure_prior", "measure_samples", "measure_vae", "measure_vqvae",
-    "over_images", "over_seeds", "points_in", "reference", "sampled_codes", "shown_by", "tokeniser_of",
+    "DEGRADATIONS", "PROTOCOLS", "Direction", "Entry", "Protocol", "Reference", "Ruler", "attribute_directions",
+    "drawers", "drawn_at", "evaluate", "floor", "generated", "measure_autoencoder", "measure_classifier",
+    "measure_code_length", "measure_decoder", "measure_gan", "measure_generator", "measure_hierarchy", "measure_kept",
+    "measure_level_prior", "measure_levels", "measure_prior", "measure_restoration", "measure_restorer",
+    "measure_samples", "measure_vae", "measure_vqvae", "over_images", "over_seeds", "points_in", "reference",
+    "restored", "sampled_codes", "shown_by", "tokeniser_of",
 ]  # fmt: skip
 
 
@@ -159,6 +163,8 @@ def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | 
     elif isinstance(model, GAN | StyleGAN):
         ema = card.get("recipe", {}).get("ema")
         measured = measure_gan(model, protocol, ema=ema, progress=progress, **where) if protocol else {}
+    elif isinstance(model, Restorer):
+        measured = measure_restorer(model, images, protocol=protocol, progress=progress, **where)
     else:
         train, options = DATA[source]("train").images, {"progress": progress} | where
         if isinstance(model, VAE):

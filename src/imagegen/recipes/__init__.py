@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from imagegen import pretrained
-from imagegen.data import Batch, Batches
+from imagegen.data import Batches
 from imagegen.recipes.adversarial import AdversarialObjective, alternating_step, optimisers
-from imagegen.recipes.catalogue import DATA, RECIPES, Recipe
+from imagegen.recipes.catalogue import RECIPES
 from imagegen.recipes.code_terms import (
     HierarchyObjective,
     LevelPriorObjective,
@@ -25,6 +25,9 @@ from imagegen.recipes.code_terms import (
     levels_of,
     vq_terms,
 )
+from imagegen.recipes.pair import PairObjective, pair_step
+from imagegen.recipes.recipe import DATA, Recipe, Step, recipe_step
+from imagegen.recipes.restoration import RestorationObjective, restoration_step
 from imagegen.recipes.style import StyleObjective, style_optimisers, style_step
 from imagegen.recipes.terms import (
     AttributeObjective,
@@ -34,47 +37,20 @@ from imagegen.recipes.terms import (
     VAEObjective,
     vae_terms,
 )
-from imagegen.training import EMA, CheckpointError, NonFiniteLoss, Session, learning_rate, seed_of
+from imagegen.training import EMA, CheckpointError, NonFiniteLoss, Session
 
 __all__ = [
     "DATA", "RECIPES", "AdversarialObjective", "AttributeObjective", "AutoencoderObjective",
     "ClassifierObjective", "HierarchyObjective", "Job", "LevelPriorObjective", "Objective",
-    "PriorObjective", "Recipe", "RecipeError", "StyleObjective", "VAEObjective", "VQObjective",
-    "alternating_step", "budget", "codes_of", "levels_of", "optimisers", "plan", "recipe_step", "required",
-    "set_up", "train", "train_stale", "vae_terms", "vq_terms", "why_stale", "write_weights",
+    "PairObjective", "PriorObjective", "Recipe", "RecipeError", "RestorationObjective", "StyleObjective",
+    "VAEObjective", "VQObjective", "alternating_step", "budget", "codes_of", "levels_of", "optimisers",
+    "pair_step", "plan", "recipe_step", "required", "restoration_step", "set_up", "train", "train_stale",
+    "vae_terms", "vq_terms", "why_stale", "write_weights",
 ]  # fmt: skip
-
-Step = Callable[[tuple[int, Batch]], dict[str, Tensor]]
 
 
 class RecipeError(RuntimeError):
     """A training cannot start as asked; the message says what to change."""
-
-
-def recipe_step(recipe: Recipe, n_steps: int, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA,
-                fabric: Any) -> Step:  # fmt: skip
-    """Return a recipe's step: (index, batch) -> scalar terms, after one update of model and average."""
-    bare = getattr(model, "module", model)
-    generator = torch.Generator(fabric.device)
-
-    def step(numbered: tuple[int, Batch]) -> dict[str, Tensor]:
-        index, batch = numbered
-        generator.manual_seed(seed_of(recipe.seed, index, fabric.global_rank))
-        torch.manual_seed(seed_of(recipe.seed, index, fabric.global_rank, 1))  # for dropout: another stream
-        terms = recipe.objective.terms(model, batch, step=index, n_steps=n_steps, generator=generator)
-        means = {name: value.mean() for name, value in terms.items()}
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(means["loss"])
-        norm = fabric.clip_gradients(model, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(
-                index, n_steps, peak=recipe.lr, warmup=recipe.lr_warmup, final=recipe.lr_final
-            )  # fmt: skip
-        optimizer.step()
-        ema.update(bare)
-        return means | {"gradient_norm": norm}
-
-    return step
 
 
 def budget() -> str:
@@ -181,12 +157,15 @@ def _work(fabric: Any, job: Job) -> int:
         torch.set_num_threads(job.threads)
     recipe = job.recipe
     torch.manual_seed(recipe.seed)
-    bare = recipe.build().to(fabric.device, memory_format=torch.channels_last)  # the faster layout
+    needed = ((name, _home(name, job.out)) for name in recipe.objective.requires)
+    models = {name: pretrained.load(name, folder=home).requires_grad_(False) for name, home in needed}
+    bare = recipe.build()
+    recipe.objective.begin(bare, models)
+    bare = bare.to(fabric.device, memory_format=torch.channels_last)  # the faster layout
     ema = EMA(bare, recipe.ema)
-    parts, step = set_up(recipe, job.session.n_steps, bare, ema, fabric)
+    parts, step = set_up(recipe, job.session.n_steps, bare, ema, fabric, models=models)
     train = DATA[recipe.data]("train")
     share = {"rank": fabric.global_rank, "world_size": fabric.world_size, "device": fabric.device}
-    models = {name: pretrained.load(name, folder=_home(name, job.out)) for name in recipe.objective.requires}
     items = recipe.objective.prepared(train.images, models)
     batches = Batches(items, train.labels, batch_size=recipe.batch_size, seed=recipe.seed, **share)
     return job.session.run(
@@ -198,32 +177,37 @@ def _work(fabric: Any, job: Job) -> int:
     )
 
 
-def set_up(recipe: Recipe, n_steps: int, bare: nn.Module, ema: EMA, fabric: Any, *,
+def set_up(recipe: Recipe, n_steps: int, bare: nn.Module, ema: EMA, fabric: Any, *, models: Any = None,
            compiler: str | None = None) -> tuple[dict[str, Any], Step]:  # fmt: skip
     """Return a training's optimisers, by the names that a checkpoint has for them, and its step.
 
     On a GPU the process sums in the same order from here on, run after run.
-    Args: bare: the network, on the fabric's device. compiler: a backend of torch.compile, for what fabric sets up. What
-        goes through `bare` stays uncompiled: regularisers need a gradient's gradient, which compiled networks lack.
+    Args: bare: the network, on the fabric's device. models: the required, by name. compiler: a backend of torch.compile
+        for what fabric sets up, not for what goes through `bare`: compiled, a network has no gradient's gradient.
     """
     if fabric.device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     form = functools.partial(torch.compile, backend=compiler) if compiler else lambda player: player
-    if isinstance(recipe.objective, AdversarialObjective):
-        style = isinstance(recipe.objective, StyleObjective)
-        adams = (style_optimisers if style else optimisers)(recipe, bare)
-        pairs = zip((bare.generator, bare.discriminator), adams, strict=True)
+    objective, known, made = recipe.objective, {}, None
+    if isinstance(objective, PairObjective):
+        made = pair_step
+    elif isinstance(objective, RestorationObjective):
+        made = restoration_step if objective.adversarial else None
+        known = {"judge": models[objective.judge].to(fabric.device)} if objective.judge else {}
+    elif isinstance(objective, AdversarialObjective):
+        made = style_step if isinstance(objective, StyleObjective) else alternating_step
+    if made:
+        adams = (style_optimisers if made is style_step else optimisers)(recipe, bare)
+        pairs = zip(objective.players(bare), adams, strict=True)
         players, adams = zip(*(fabric.setup(form(player), adam) for player, adam in pairs), strict=True)
-        parts = {"optimizer": adams[0], "critic_optimizer": adams[1]}
-        return parts, (style_step if style else alternating_step)(
-            recipe, n_steps, bare, players, adams, ema, fabric
-        )
+        parts = dict(zip(("optimizer", "critic_optimizer", "restorer_optimizer"), adams))
+        return parts, made(recipe, n_steps, bare, players, adams, ema, fabric, **known)
     adam = torch.optim.AdamW(
         bare.parameters(), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
     )
     model, optimizer = fabric.setup(form(bare), adam)
-    return {"optimizer": optimizer}, recipe_step(recipe, n_steps, model, optimizer, ema, fabric)
+    return {"optimizer": optimizer}, recipe_step(recipe, n_steps, model, optimizer, ema, fabric, **known)
 
 
 def _home(name: str, folder: Path | str) -> Path | str:

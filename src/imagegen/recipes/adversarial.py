@@ -18,6 +18,7 @@ from imagegen.objectives import (
     instance_noise,
     zero_centred_penalty,
 )
+from imagegen.recipes.recipe import Step
 from imagegen.recipes.terms import Objective
 from imagegen.training import EMA, learning_rate, seed_of
 
@@ -66,6 +67,10 @@ class AdversarialObjective(Objective):
                 f"penalty is {self.penalty!r} and its weight {self.weight}: name both or neither"
             )
 
+    def players(self, model: nn.Module) -> tuple[nn.Module, nn.Module]:
+        """Return the generator and the discriminator."""
+        return model.generator, model.discriminator
+
     def noise_at(self, step: int, n_steps: int) -> float:
         """Return the standard deviation of the instance noise of a step."""
         return self.noise * max(0.0, 1 - 2 * step / n_steps)
@@ -103,13 +108,12 @@ class AdversarialObjective(Objective):
         return {"loss": generator_loss(discriminator(fake), loss=self.loss)}
 
 
-def optimisers(recipe: Any, model: GAN) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Return AdamW for the generator and for the discriminator; without a weight decay it is Adam."""
-    rates = recipe.lr, recipe.lr * recipe.objective.critic_lr
+def optimisers(recipe: Any, model: nn.Module) -> tuple[torch.optim.Optimizer, ...]:
+    """Return AdamW for each of the objective's players, the critic the second; without a weight decay it is Adam."""
+    rates = recipe.lr, recipe.lr * recipe.objective.critic_lr, recipe.lr
     options = {"betas": recipe.betas, "weight_decay": recipe.weight_decay, "fused": True}
-    players = model.generator, model.discriminator
-    made = [torch.optim.AdamW(p.parameters(), lr=lr, **options) for p, lr in zip(players, rates, strict=True)]
-    return made[0], made[1]
+    players = recipe.objective.players(model)
+    return tuple(torch.optim.AdamW(p.parameters(), lr=lr, **options) for p, lr in zip(players, rates))
 
 
 def descend(recipe: Any, n_steps: int, fabric: Any) -> Callable[..., Tensor]:
@@ -140,7 +144,7 @@ def descend(recipe: Any, n_steps: int, fabric: Any) -> Callable[..., Tensor]:
 
 def alternating_step(recipe: Any, n_steps: int, model: GAN, players: tuple[nn.Module, nn.Module],
                      optimisers: tuple[torch.optim.Optimizer, torch.optim.Optimizer], ema: EMA,
-                     fabric: Any) -> Callable[[tuple[int, Batch]], dict[str, Tensor]]:  # fmt: skip
+                     fabric: Any) -> Step:  # fmt: skip
     """Return a GAN's step: (index, batch) -> scalar terms, after an update of the discriminator, then of the generator.
 
     Among the terms is gradient_norm, the larger of both players' norms before they are clipped: where a loss or a

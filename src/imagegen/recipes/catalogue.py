@@ -1,106 +1,71 @@
-"""The named trainings: data, model, objective, optimiser, budget and seed of each."""
+"""The named trainings that there are."""
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
-from torch import nn
-
-from imagegen import data
 from imagegen.classifier import ClassifierConfig
 from imagegen.decoder import AttributeDecoderConfig
+from imagegen.degrade import Degradation, Mixture
 from imagegen.gan import GANConfig
 from imagegen.hierarchy import HierarchyConfig
+from imagegen.pair import PairConfig
 from imagegen.prior import PriorConfig
 from imagegen.recipes.adversarial import AdversarialObjective
 from imagegen.recipes.code_terms import HierarchyObjective, LevelPriorObjective, PriorObjective, VQObjective
+from imagegen.recipes.pair import PairObjective
+from imagegen.recipes.recipe import Recipe
+from imagegen.recipes.restoration import RestorationObjective
 from imagegen.recipes.style import StyleObjective
-from imagegen.recipes.terms import (
-    AttributeObjective,
-    AutoencoderObjective,
-    ClassifierObjective,
-    Objective,
-    VAEObjective,
-)
+from imagegen.recipes.terms import AttributeObjective, AutoencoderObjective, ClassifierObjective
+from imagegen.restore import RestorerConfig
 from imagegen.stylegan import StyleGANConfig
 from imagegen.vae import VAEConfig
 from imagegen.vq import VQVAEConfig
 
-DATA: dict[str, Callable[[str], data.ImageSet | data.AvatarSet]] = {
-    "fashion-mnist": data.fashion_mnist,
-    "avatars": data.avatars,
-}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One named training. The fields up to `seed` shape the weights: a card must match them.
-
-    precision: used on a GPU; a CPU trains in 32 bits. value: order of `--stale`, the largest first.
-    cpu_minutes, gpu_minutes: what a full run takes, roughly, for `--stale --minutes`.
-    Raises: ValueError: a number that no training can use.
-    """
-
-    name: str
-    model: (
-        VAEConfig
-        | ClassifierConfig
-        | AttributeDecoderConfig
-        | VQVAEConfig
-        | HierarchyConfig
-        | PriorConfig
-        | GANConfig
-        | StyleGANConfig
-    )
-    objective: Objective = VAEObjective()
-    data: str = "fashion-mnist"
-    batch_size: int = 128
-    n_steps: int = 20_000
-    lr: float = 1.5e-3
-    lr_warmup: int = 200
-    lr_final: float = 0.02
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.05
-    clip: float = 100.0
-    ema: float = 0.999
-    seed: int = 0
-    quick_steps: int = 60
-    precision: str = "bf16-mixed"
-    value: float = 1.0
-    cpu_minutes: float = 60.0
-    gpu_minutes: float = 5.0
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "n_steps", "quick_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        for name in ("lr", "clip", "cpu_minutes", "gpu_minutes"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0")
-        for name in ("lr_warmup", "lr_final", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 0")
-
-    def build(self) -> nn.Module:
-        """Return the untrained network; its weights come from torch's global random state."""
-        return self.objective.network(self.model)
-
-    def config(self) -> dict[str, Any]:
-        """Return what shapes the weights, as JSON holds it: what a card and a checkpoint must match."""
-        aside = ("value", "cpu_minutes", "gpu_minutes", "quick_steps", "precision")
-        shaping = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in aside}
-        plain = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in shaping.items()}
-        return json.loads(json.dumps(plain))
-
-    def config_hash(self) -> str:
-        """Return 16 hexadecimal digits that change with any field of `config()`."""
-        return hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode()).hexdigest()[:16]
-
-
 AVATAR_ATTRIBUTES = (20, 8, 7, 6, 3, 7, 7, 4, 7, 8)  # how many values each has; data.avatars names them
+TOLD = {"mask": True, "noise": True}  # denoising and inpainting by one network
+GAME = {"feature": 0.1, "adversarial": 0.1, "weight": 1.0, "penalty_every": 4}  # beside the squared error
+
+
+def _restorers(subject: str, data: str, image_shape: tuple[int, int, int], *, width: int, levels: int,
+               minutes: float) -> Iterator[Recipe]:  # fmt: skip
+    """Yield a subject's restorers: one of all masks and noises and one that enlarges, each also sharpened by a critic.
+
+    width, levels: of the first. minutes: what it takes on a CPU.
+    """
+    whole = RestorerConfig(image_shape=image_shape, width=width, levels=levels, places=True, **TOLD)
+    tasks = {
+        "restore": (whole, Mixture(), 1.0),
+        "super": (RestorerConfig(image_shape=image_shape, width=12, factor=4), Degradation(factor=4), 0.8),
+    }
+    same = {"data": data, "batch_size": 16, "weight_decay": 0.0, "clip": 1.0}
+    for task, (model, degradation, share) in tasks.items():
+        name = f"{task}-{subject}"
+        yield Recipe(
+            name,
+            model,
+            RestorationObjective(degradation),
+            n_steps=20_000,
+            lr=3e-3,
+            value=0.9 * share,
+            cpu_minutes=minutes * share,
+            gpu_minutes=5.0,
+            **same,
+        )
+        yield Recipe(
+            f"{name}-adversarial",
+            dataclasses.replace(model, critic_width=24),
+            RestorationObjective(degradation, judge=f"classifier-{subject}", start=name, **GAME),
+            n_steps=8_000,
+            lr=1e-3,
+            betas=(0.5, 0.99),
+            value=0.6 * share,
+            cpu_minutes=minutes * share * 0.7,
+            gpu_minutes=5.0,
+            **same,
+        )
+
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -126,7 +91,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "decoder-avatars",
-            AttributeDecoderConfig(image_shape=(3, 64, 64), attributes=AVATAR_ATTRIBUTES),
+            AttributeDecoderConfig(image_shape=(3, 64, 64), attributes=AVATAR_ATTRIBUTES, hidden=160),
             AttributeObjective(),
             data="avatars",
             batch_size=64,
@@ -299,6 +264,22 @@ RECIPES: dict[str, Recipe] = {
             value=2.02,
             cpu_minutes=95.0,
             gpu_minutes=8.0,
+        ),
+        *_restorers("fashion", "fashion-mnist", (1, 28, 28), width=16, levels=2, minutes=12.0),
+        *_restorers("avatars", "avatars", (3, 64, 64), width=10, levels=3, minutes=40.0),
+        Recipe(
+            "pair-fashion",
+            PairConfig(GANConfig(width=24, critic_width=24), RestorerConfig(width=16, places=True, **TOLD)),
+            PairObjective(adversarial=0.01, weight=1.0, penalty_every=4),
+            batch_size=32,
+            n_steps=12_000,
+            lr=5e-4,
+            betas=(0.5, 0.99),
+            weight_decay=0.0,
+            clip=10.0,
+            value=0.3,
+            cpu_minutes=45.0,
+            gpu_minutes=5.0,
         ),
     )
 }

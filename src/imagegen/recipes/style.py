@@ -1,6 +1,5 @@
 """What a StyleGAN's training minimises, and its step: two regularisers that take turns with the losses."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +16,7 @@ from imagegen.objectives import (
     zero_centred_penalty,
 )
 from imagegen.recipes.adversarial import AdversarialObjective, descend
+from imagegen.recipes.recipe import Step
 from imagegen.stylegan import StyleGAN
 from imagegen.training import EMA, seed_of
 
@@ -98,7 +98,7 @@ def style_optimisers(recipe: Any, model: StyleGAN) -> tuple[torch.optim.Optimize
 
 def style_step(recipe: Any, n_steps: int, model: StyleGAN, players: tuple[nn.Module, nn.Module],
                optimisers: tuple[torch.optim.Optimizer, torch.optim.Optimizer], ema: EMA,
-               fabric: Any) -> Callable[[tuple[int, Batch]], dict[str, Tensor]]:  # fmt: skip
+               fabric: Any) -> Step:  # fmt: skip
     """Return a StyleGAN's step: (index, batch) -> scalar terms, after the updates of both players.
 
     Up to four updates: of the discriminator by its loss and, on some steps, by R1; of the generator by its loss and, on

@@ -32,6 +32,9 @@ class Objective:
         """The names of the shipped models that this training stands on."""
         return ()
 
+    def begin(self, model: nn.Module, models: dict[str, nn.Module]) -> None:
+        """Set the untrained network to where the training starts, given the required models: as it was built."""
+
     def prepared(self, images: Tensor, models: dict[str, nn.Module]) -> Tensor:
         """Return what batches are made of, given the uint8 images (N, C, H, W) and the required models."""
         return images

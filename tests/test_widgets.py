@@ -527,6 +527,7 @@ def test_the_recording_reaches_the_page_as_it_is(tmp_path):
         "kind": "ring-explorer",
         "shape": [],
         "files": {},
+        "worker": False,
         "total": 8,
         "start": {"run": 0, "frame": 2},
     }  # two equals: the first

@@ -2,10 +2,10 @@
 //  * A live kernel (Jupyter, Colab, VS Code): anywidget imports this file and calls default.render(); the pixels
 //    are computed by PyTorch and come over the comm.
 //  * A plain web page: the page loads this file as <script type="module">; it upgrades <latent-map src="NAME"> and the
-//    other tags in `mounts`, and the networks run in a worker of the page, which is this file once more (ONNX Runtime,
-//    WebAssembly, one thread). Runtime and networks are fetched on the reader's first move: most readers only read.
-// Both hosts hand the same `meta` and a `backend` with decode(values), encode(x), prior(codes, labels, place), mapping(z)
-// and synthesis(ws, layers) to the same mount functions.
+//    other tags in `mounts`, and the networks run in the page or, where one would hold it up, in a worker, which is this
+//    file once more (ONNX Runtime, WebAssembly, one thread). All is fetched on the first move: most readers only read.
+// Both hosts hand the same `meta` and a `backend` with decode(values), encode(x), prior(codes, labels, place), mapping(z),
+// synthesis(ws, layers) and restore(part, y, known, sigma) to the same mount functions.
 // Images are Float32Array in C, H, W order: pixels in [0, 1], what an encoder takes in [-1, 1].
 
 // ---------------------------------------------------------------------------------------------------------- style
@@ -71,7 +71,7 @@ input[type=number] { font: inherit; color: inherit; width: 6.5rem; min-height: 2
 input[type=range] { width: 100%; margin: 0; accent-color: var(--accent); height: 24px; background: none; }
 button { font: inherit; color: inherit; background: var(--veil); border: 1px solid var(--line); border-radius: 6px;
   padding: .2rem .6rem; min-height: 28px; cursor: pointer; }
-button:hover { background: color-mix(in srgb, currentColor 12%, transparent); }
+button:hover { background: color-mix(in srgb, currentColor 12%, transparent); } button:disabled { opacity: .5; cursor: default; }
 button[aria-pressed=true] { border-color: var(--accent); box-shadow: inset 0 0 0 1px var(--accent); font-weight: 600; }
 .legend button { display: inline-flex; align-items: center; gap: .4rem; border-color: transparent; background: none; padding: .1rem .4rem; }
 .legend button[aria-pressed=true] { border-color: var(--accent); }
@@ -134,6 +134,12 @@ p { margin: 0; } .note { font-size: .85rem; min-height: 1.4em; } .note.error { f
 .layers [role=radiogroup] { display: grid; gap: 3px; font-size: .75rem; font-variant-numeric: tabular-nums; }
 .layers button { padding: 0; } .layers button[aria-checked=true] { font-weight: 700; border-color: transparent;
   background: var(--pst-color-text-base, var(--jp-ui-font-color1, CanvasText)); color: var(--pst-color-background, var(--jp-layout-color1, Canvas)); }
+/* restoration explorer */
+.live.restoration { grid-template-columns: minmax(0, 1.1fr) minmax(0, 2fr); }
+.trio { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .7rem; }
+.trio .name, .restoration .name { margin: 0 0 .2rem; } .trio p, .restoration .share { font-size: .85rem; font-variant-numeric: tabular-nums; }
+.easel + .share, .trio .plate + p { margin-top: .3rem; }
+.restoration .slider.wider { grid-template-columns: auto minmax(0, 1fr) 3rem; }
 /* on a phone, or in a narrow column */
 @container (max-width: 559px) {
   .live { gap: .8rem .8rem; }
@@ -141,8 +147,9 @@ p { margin: 0; } .note { font-size: .85rem; min-height: 1.4em; } .note.error { f
   .live.map .atlas { grid-column: 1 / -1; order: 1; } .live.map .wide { order: 2; }
   .live.map .side { display: contents; }
   .live.images { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); } .live.images .side { grid-column: 1 / -1; }
-  .live.attributes, .live.codes, .live.prior, .live.generator, .live.ring, .live.truncation, .live.sliders
+  .live.attributes, .live.codes, .live.prior, .live.generator, .live.ring, .live.truncation, .live.sliders, .live.restoration
     { grid-template-columns: minmax(0, 1fr); }
+  .restoration .easel { max-width: 20rem; }
   .palette { max-height: 15rem; } .told { min-height: 2.8em; }
   .portrait { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); align-items: start; }
   .walk .slider.wider { grid-template-columns: 1fr auto; } .walk .track { grid-column: 1 / -1; grid-row: 2; }
@@ -428,6 +435,73 @@ function cellCursor(node, { rows, columns, total = rows * columns, drag = false,
   return { place, put, region };
 }
 
+/** A canvas of height x width cells to draw on with a pointer, a finger or keys. A stroke calls begin(erase), then stamp(x, y)
+ *  along its way, in cells, and edited(event) when some of it is there; told(row, column, event) where a key has left the cursor.
+ *  `tools` are two buttons with these names, to draw and to erase. */
+function drawingArea(canvas, [, height, width], names, { begin, stamp, edited, told }) {
+  const cell = h('div', { class: 'cell', style: `width: ${100 / width}%; height: ${100 / height}%` });
+  const node = h('div', { class: 'plate easel', tabindex: 0, role: 'application', 'aria-roledescription': 'drawing area' }, canvas, cell);
+  let erasing = false, column, row, last = null;
+  const tools = names.map((name, i) => button(name, () => tool(i === 1)));
+  function tool(erase) {
+    erasing = erase;
+    tools.forEach((item, i) => item.setAttribute('aria-pressed', (i === 1) === erase));
+  }
+  function line([x0, y0], [x1, y1]) {
+    const steps = Math.max(1, Math.ceil(Math.hypot(x1 - x0, y1 - y0) * 2));
+    for (let s = 0; s <= steps; s++) stamp(x0 + ((x1 - x0) * s) / steps, y0 + ((y1 - y0) * s) / steps);
+  }
+  const place = event => {
+    const box = canvas.getBoundingClientRect();
+    return [((event.clientX - box.left) / box.width) * width, ((event.clientY - box.top) / box.height) * height];
+  };
+  node.addEventListener('pointerdown', event => {
+    if (event.button !== 0) return;
+    event.preventDefault();
+    node.setPointerCapture(event.pointerId);
+    node.focus({ focusVisible: false, preventScroll: true });
+    begin(erasing);
+    last = place(event);
+    line(last, last);
+    edited(event);
+  });
+  node.addEventListener('pointermove', event => {
+    if (!last || !node.hasPointerCapture(event.pointerId)) return;
+    for (const e of event.getCoalescedEvents?.().concat(event) ?? [event]) { // a fast stroke stays round
+      const to = place(e);
+      line(last, to);
+      last = to;
+    }
+    edited(event);
+  });
+  for (const end of ['pointerup', 'pointercancel']) node.addEventListener(end, () => { last = null; });
+  node.addEventListener('keydown', event => {
+    if (modified(event)) return;
+    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    const erase = event.key === 'Delete' || event.key === 'Backspace', paint = event.key === ' ' || event.key === 'Enter';
+    if (!move && !erase && !paint && event.key !== 'Home') return;
+    event.preventDefault();
+    const from = [column + 0.5, row + 0.5];
+    if (move) put(clamp(column + move[0], 0, width - 1), clamp(row + move[1], 0, height - 1));
+    if (event.key === 'Home') centre();
+    if (erase || paint || (move && event.shiftKey)) {
+      begin(erase || erasing);
+      line(move ? from : [column + 0.5, row + 0.5], [column + 0.5, row + 0.5]);
+      edited(event);
+    }
+    told(row, column, event);
+  });
+  function put(toColumn, toRow) {
+    [column, row] = [toColumn, toRow];
+    cell.style.left = `${(100 * column) / width}%`;
+    cell.style.top = `${(100 * row) / height}%`;
+  }
+  function centre() { put(Math.floor(width / 2), Math.floor(height / 2)); }
+  tool(false);
+  centre();
+  return { node, tools };
+}
+
 /** The frame of an explorer: shadow root, status line, keys kept from the host. `add` puts nodes before the status line;
  *  `tell` says something to those who cannot see what has changed. */
 function frame(element, kind, note) {
@@ -453,10 +527,10 @@ function frame(element, kind, note) {
   return { live, add: (...nodes) => spoken.before(...nodes), tell: text => { spoken.textContent = text; }, say, drawn, failed, busy };
 }
 
-function checked(pixels, shape) {
+function checked(pixels, shape, network = 'decoder') {
   const size = shape.reduce((a, b) => a * b, 1);
-  if (pixels.length !== size) throw new Error(`the decoder gave ${pixels.length} values, expected ${size}`);
-  if (!pixels.every(Number.isFinite)) throw new Error('the decoder gave a value that is not a finite number');
+  if (pixels.length !== size) throw new Error(`the ${network} gave ${pixels.length} values, expected ${size}`);
+  if (!pixels.every(Number.isFinite)) throw new Error(`the ${network} gave a value that is not a finite number`);
   return pixels;
 }
 
@@ -584,19 +658,12 @@ export function mountImageExplorer(element, meta, backend) {
 
   // ---- the easel: shows what is encoded, and is drawn on
   const sheet = h('canvas', { 'aria-hidden': 'true' }), paintSheet = painter(sheet, shape);
-  const cell = h('div', { class: 'cell', style: `width: ${100 / width}%; height: ${100 / height}%` });
   const easelLabel = shows => `Drawing area, ${width} by ${height} cells, now showing: ${shows}. Arrow keys move the cursor, Shift and arrows draw, Space paints, Delete erases, Home returns to the centre.`;
-  const easel = h('div', { class: 'plate easel', tabindex: 0, role: 'application', 'aria-roledescription': 'drawing area', 'aria-label': easelLabel(meta.images[0].alt) }, sheet, cell);
-  let erasing = false, column = Math.floor(width / 2), row = Math.floor(height / 2);
+  const { node: easel, tools } = drawingArea(sheet, shape, ['Draw', 'Erase'], { begin, stamp, edited, told });
+  easel.setAttribute('aria-label', easelLabel(meta.images[0].alt));
   const sizeId = newId();
   const size = h('input', { type: 'range', id: sizeId, min: 1, max: 6, step: 0.5, value: 2.5 });
-  const pen = button('Draw', () => tool(false), { 'aria-pressed': true }), rubber = button('Erase', () => tool(true), { 'aria-pressed': 'false' });
   const clear = button('Clear', event => { input.fill(0); edited(event); });
-  function tool(erase) {
-    erasing = erase;
-    pen.setAttribute('aria-pressed', !erase);
-    rubber.setAttribute('aria-pressed', erase);
-  }
   // A stroke covers each cell once, however often the pointer passes: the soft edge of the brush stays soft.
   const base = new Float32Array(input.length), cover = new Float32Array(cells);
   let ink = 1;
@@ -610,67 +677,15 @@ export function mountImageExplorer(element, meta, backend) {
         for (let c = 0; c < channels; c++) input[c * cells + k] = base[c * cells + k] + (ink - base[c * cells + k]) * cover[k];
       }
   }
-  function line([x0, y0], [x1, y1]) {
-    const steps = Math.max(1, Math.ceil(Math.hypot(x1 - x0, y1 - y0) * 2));
-    for (let s = 0; s <= steps; s++) stamp(x0 + ((x1 - x0) * s) / steps, y0 + ((y1 - y0) * s) / steps);
-  }
   function edited(event) {
     check(null);
     easel.setAttribute('aria-label', easelLabel('your drawing'));
     inputChanged(event);
   }
-  let last = null;
-  const place = event => {
-    const box = sheet.getBoundingClientRect();
-    return [((event.clientX - box.left) / box.width) * width, ((event.clientY - box.top) / box.height) * height];
-  };
-  easel.addEventListener('pointerdown', event => {
-    if (event.button !== 0) return;
-    event.preventDefault();
-    easel.setPointerCapture(event.pointerId);
-    easel.focus({ focusVisible: false, preventScroll: true });
-    begin(erasing);
-    last = place(event);
-    line(last, last);
-    edited(event);
-  });
-  easel.addEventListener('pointermove', event => {
-    if (!last || !easel.hasPointerCapture(event.pointerId)) return;
-    for (const e of event.getCoalescedEvents?.().concat(event) ?? [event]) { // a fast stroke stays round
-      const to = place(e);
-      line(last, to);
-      last = to;
-    }
-    edited(event);
-  });
-  for (const end of ['pointerup', 'pointercancel']) easel.addEventListener(end, () => { last = null; });
-  easel.addEventListener('keydown', event => {
-    if (modified(event)) return;
-    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    const erase = event.key === 'Delete' || event.key === 'Backspace', paint = event.key === ' ' || event.key === 'Enter';
-    if (!move && !erase && !paint && event.key !== 'Home') return;
-    event.preventDefault();
-    const from = [column + 0.5, row + 0.5];
-    if (move) {
-      column = clamp(column + move[0], 0, width - 1);
-      row = clamp(row + move[1], 0, height - 1);
-    }
-    if (event.key === 'Home') { column = Math.floor(width / 2); row = Math.floor(height / 2); }
-    placeCell();
-    if (erase || paint || (move && event.shiftKey)) {
-      begin(erase || erasing);
-      line(move ? from : [column + 0.5, row + 0.5], [column + 0.5, row + 0.5]);
-      edited(event);
-    }
-    const level = Math.round(100 * input[row * width + column]);
-    ui.say(`Row ${row + 1}, column ${column + 1}: ${level} percent white.`);
+  function told(row, column, event) {
+    ui.say(`Row ${row + 1}, column ${column + 1}: ${Math.round(100 * input[row * width + column])} percent white.`);
     quiet.add(event); // the cursor's place is worth more to a listener than who computed the picture
-  });
-  function placeCell() {
-    cell.style.left = `${(100 * column) / width}%`;
-    cell.style.top = `${(100 * row) / height}%`;
   }
-  placeCell();
 
   // ---- the decoded image and its sliders
   const out = h('canvas', { role: 'img' }), paint = painter(out, shape), price = h('p', {});
@@ -679,7 +694,7 @@ export function mountImageExplorer(element, meta, backend) {
   const reset = button('Reset to the encoded', event => { z.set(encoded); show(); draw(event); });
   ui.add(strip,
     h('div', { class: 'column' }, h('div', {}, h('p', { class: 'name' }, 'Input: draw on it'), easel),
-      h('div', { class: 'bar' }, pen, rubber, clear),
+      h('div', { class: 'bar' }, ...tools, clear),
       h('div', { class: 'slider brush' }, h('label', { for: sizeId }, 'Brush'), size)),
     h('div', { class: 'column' }, h('div', {}, h('p', { class: 'name' }, 'Decoded'), h('div', { class: 'plate' }, out)), price),
     h('div', { class: 'column side' }, h('p', { class: 'name', style: 'margin: 0' }, `The ${dims.length} most active latents of ${z.length}`),
@@ -1815,12 +1830,177 @@ export function mountStyleSliders(element, meta, backend, picture) {
     .then(painted => { if (painted) stale = seed !== meta.start.seed; });
 }
 
+// ------------------------------------------------------------------------------------------- restoration explorer
+/** Calls visit(k) for every cell of a grid whose middle is at most `radius` from a place, in cells. */
+function around(x, y, radius, [, height, width], visit) {
+  for (let i = Math.max(0, Math.floor(y - radius)); i <= Math.min(height - 1, y + radius); i++)
+    for (let j = Math.max(0, Math.floor(x - radius)); j <= Math.min(width - 1, x + radius); j++)
+      if (Math.hypot(j + 0.5 - x, i + 0.5 - y) <= radius) visit(i * width + j);
+}
+
+/** Hides strokes of a seed in `hidden`, a value for each cell: they wander until a quarter of the cells is hidden. */
+export function scribble(seed, shape, hidden) {
+  const [, height, width] = shape;
+  let covered = 0, x = -1, y = -1, angle = 0;
+  for (let place = 0; covered < hidden.length / 4; place += 5) {
+    const [u, v, w, again, turn] = [0, 1, 2, 3, 4].map(i => uniform(seed, place + i));
+    if (x < 0 || y < 0 || x >= width || y >= height || again < 1 / 24) [x, y, angle] = [u * width, v * height, w * 2 * Math.PI];
+    angle += 0.8 * (turn - 0.5);
+    around(x, y, 1.6, shape, k => { covered += 1 - hidden[k]; hidden[k] = 1; });
+    x += 1.5 * Math.cos(angle);
+    y += 1.5 * Math.sin(angle);
+  }
+}
+
+/** The PSNR in dB of pixels in [0, 1] rounded to 8 bits, over the whole image: Infinity where they are the same. */
+export function decibels(pixels, clean) {
+  const level = v => Math.round(255 * clamp(v, 0, 1));
+  const error = pixels.reduce((sum, v, k) => sum + (level(v) - level(clean[k])) ** 2, 0) / pixels.length;
+  return 10 * Math.log10(255 ** 2 / error);
+}
+
+/** The pixels of an image file, in [0, 1]: what is in the middle of it, in the shape's proportions, scaled to the shape. */
+async function pixelsOfFile(file, [channels, height, width]) {
+  const whole = await createImageBitmap(file).catch(() => { throw new Error(`${file.name} is not an image that this browser can read`); });
+  const scale = Math.min(whole.width / width, whole.height / height), wide = scale * width, high = scale * height;
+  const part = await createImageBitmap(whole, Math.floor((whole.width - wide) / 2), Math.floor((whole.height - high) / 2),
+    Math.max(1, Math.round(wide)), Math.max(1, Math.round(high)), { resizeWidth: width, resizeHeight: height, resizeQuality: 'high' });
+  const context = h('canvas', { width, height }).getContext('2d', { willReadFrequently: true });
+  context.fillStyle = '#fff'; // what is transparent is paper
+  context.fillRect(0, 0, width, height);
+  context.drawImage(part, 0, 0);
+  whole.close();
+  part.close();
+  const { data } = context.getImageData(0, 0, width, height), cells = height * width, pixels = new Float32Array(channels * cells);
+  for (let k = 0; k < cells; k++) {
+    const rgb = [0, 1, 2].map(c => data[4 * k + c]);
+    const kept = channels === 1 ? [Math.round(0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2])] : rgb;
+    kept.forEach((level, c) => { pixels[c * cells + k] = level / 255; });
+  }
+  return pixels;
+}
+
+/** meta: {shape: [C, H, W], images: [{alt, pixels}], hatch: two greys, start: {psnr, columns}}. y = x + 2 sigma n, in units of [-1, 1],
+ *  where it is not hidden, and 0 where it is. Both networks restore it: backend.restore(part, y, known, 2 sigma). */
+export function mountRestorationExplorer(element, meta, backend, picture) {
+  const { shape, hatch } = meta, [channels, height, width] = shape, cells = height * width;
+  const ui = frame(element, 'restoration', backend.note('Paint on the picture to hide pixels, or pour noise.'));
+  const pictures = meta.images.map(image => pixelsOf(image.pixels)), hidden = new Float32Array(cells);
+  let clean = pictures[0], subject = meta.images[0].alt, seed = 1, noise = gaussians(seed, clean.length), scribbles = 0, began = false;
+
+  const { strip, check } = pictureStrip('Test images', meta.images, shape, (i, event) => choose(pictures[i], meta.images[i].alt, event));
+  function choose(pixels, alt, event) {
+    [clean, subject] = [pixels, alt];
+    changed(event);
+  }
+  const file = h('input', { type: 'file', accept: 'image/*', hidden: true, 'aria-label': 'Own image', onchange: upload });
+  async function upload(event) {
+    if (!file.files.length) return; // it was not chosen after all
+    try {
+      const pixels = await pixelsOfFile(file.files[0], shape);
+      check(null);
+      choose(pixels, 'Your image', event);
+    } catch (error) {
+      ui.failed(error);
+    }
+    file.value = ''; // the same file may be asked for again
+  }
+
+  // ---- the easel: shows y, and what is hidden as stripes
+  const sheet = h('canvas', { 'aria-hidden': 'true' }), paintSheet = painter(sheet, shape);
+  let ink = 1;
+  const { node: easel, tools } = drawingArea(sheet, shape, ['Hide', 'Uncover'], {
+    begin: erase => { ink = erase ? 0 : 1; },
+    stamp: (x, y) => around(x, y, Math.max(size.value() / 2, 0.71), shape, k => { hidden[k] = ink; }), // one cell at least
+    edited: changed,
+    told(row, column, event) {
+      ui.say(`Row ${row + 1}, column ${column + 1}: ${hidden[row * width + column] ? 'hidden' : 'seen'}.`);
+      quiet.add(event); // as in the image explorer
+    },
+  });
+  const size = slider('Brush', { min: 1, max: Math.round(height / 4), step: 1, value: Math.max(2, Math.round(height / 10)) }, v => `${v} px`, () => {});
+  const sigma = slider('Noise \u03c3, of [0, 1]', { min: 0, max: 0.4, step: 0.02, value: 0 }, twoPlaces, (_, event) => changed(event));
+  const another = button('Another noise', event => {
+    noise = gaussians(seed = seedAfter(seed), clean.length);
+    changed(event);
+  });
+  /** A button that hides what hide() says, a value for each row and column, and nothing else. */
+  const preset = (name, hide) => button(name, event => {
+    for (let k = 0; k < cells; k++) hidden[k] = hide(Math.floor(k / width), k % width);
+    changed(event);
+  });
+  const inMiddle = (at, side) => at >= Math.floor(Math.ceil(side / 2) / 2) && at < Math.floor(Math.ceil(side / 2) / 2) + Math.floor(side / 2);
+  const box = (row, column) => Number(inMiddle(row, height) && inMiddle(column, width));
+  const presets = [preset('Box', box), button('Scribble', event => {
+    hidden.fill(0);
+    scribble(++scribbles, shape, hidden);
+    changed(event);
+  }), preset('Half', (row, column) => Number(column >= width / 2)), preset('Clear', () => 0)];
+
+  // ---- what is made of it
+  const outs = [['squared', 'Least squares', 'Least-squares restoration'], ['adversarial', 'Adversarial', 'Adversarial restoration'], [null, 'Original', 'Original']].map(([part, title, spoken]) => {
+    const canvas = h('canvas', { role: 'img' }), words = h('p', {});
+    return { part, canvas, words, spoken, paint: painter(canvas, shape), figure: h('div', {}, h('p', { class: 'name' }, title), h('div', { class: 'plate' }, canvas), words) };
+  });
+  const [squared, adversarial, original] = outs, share = h('p', { class: 'share' });
+  const dB = value => (Number.isFinite(value) ? `PSNR ${value.toFixed(1)} dB` : 'no error');
+  ui.add(strip,
+    h('div', { class: 'bar wide' }, button('Own image\u2026', () => file.click()), file, h('span', { class: 'share' }, backend.own)),
+    h('div', { class: 'column' }, h('div', {}, h('p', { class: 'name' }, 'What the networks see: paint on it'), easel, share),
+      h('div', { class: 'bar', role: 'group', 'aria-label': 'Brush' }, ...tools), size.row),
+    h('div', { class: 'column' }, h('div', { class: 'trio' }, ...outs.map(out => out.figure)),
+      h('p', { class: 'share' }, 'PSNR over the whole image, of pixels rounded to 8 bits.'),
+      h('div', { class: 'bar', role: 'group', 'aria-label': 'Hide' }, ...presets), sigma.row, h('div', { class: 'bar' }, another)));
+
+  function observed() {
+    const s = 2 * sigma.value(), known = hidden.map(v => 1 - v);
+    return { known, sigma: s, y: clean.map((p, k) => (known[k % cells] ? 2 * p - 1 + s * noise[k] : 0)) };
+  }
+  function show() {
+    const { known, y } = observed(), part = hidden.reduce((sum, v) => sum + v, 0) / cells, s = sigma.value();
+    paintSheet(y.map((v, k) => (known[k % cells] ? (v + 1) / 2 : hatch[(Math.floor((k % cells) / width) + (k % width)) % 4 < 2 ? 0 : 1])));
+    original.paint(clean);
+    const damage = part || s ? `${percent(part)} hidden, ${s ? `noise \u03c3 ${twoPlaces(s)}` : 'no noise'}.` : 'Nothing is hidden, and there is no noise: nothing to restore.';
+    share.textContent = damage;
+    another.disabled = !s;
+    easel.setAttribute('aria-label', `Drawing area, ${width} by ${height} cells, now showing: ${subject}. ${damage} Arrow keys move the cursor, Shift and arrows paint, Space hides, Delete uncovers, Home returns to the centre.`);
+    original.canvas.setAttribute('aria-label', `Original: ${subject}`);
+  }
+  function tellPsnr(values) {
+    [squared, adversarial].forEach(({ words, canvas, spoken }, i) => {
+      words.textContent = dB(values[i]);
+      canvas.setAttribute('aria-label', `${spoken} of ${subject}, ${dB(values[i])}`);
+    });
+  }
+  const quiet = new WeakSet();
+  const draw = latestWins(async event => {
+    const seen = observed(), truth = clean;
+    const found = await Promise.all([squared, adversarial].map(({ part }) => backend.restore(part, seen.y, seen.known, seen.sigma, ui.say)));
+    found.forEach(pixels => checked(pixels, shape, 'restorer'));
+    began = true;
+    [squared, adversarial].forEach(({ paint }, i) => paint(found[i]));
+    const psnr = found.map(pixels => decibels(pixels, truth));
+    tellPsnr(psnr);
+    if (!quiet.has(event)) ui.say(backend.running);
+    ui.tell(`Least squares ${dB(psnr[0])}, adversarial ${dB(psnr[1])}.`);
+    ui.drawn(event, { ...seen, clean: truth, squared: found[0], adversarial: found[1], psnr });
+  }, ui.failed, ui.busy);
+  function changed(event) {
+    show();
+    draw(event);
+  }
+  for (let k = 0; k < cells; k++) hidden[k] = box(Math.floor(k / width), k % width);
+  show();
+  tellPsnr(meta.start.psnr.map(value => value ?? Infinity));
+  paintStart(picture, shape, meta.start.columns, [{ canvas: squared.canvas, tile: 1 }, { canvas: adversarial.canvas, tile: 2 }], () => began);
+}
+
 // kind of explorer, which is also its tag on a page: mount(element, meta, backend, address of the static picture)
 const mounts = {
   'latent-map': mountLatentMap, 'image-explorer': mountImageExplorer, 'attribute-explorer': mountAttributeExplorer,
   'code-explorer': mountCodeExplorer, 'prior-explorer': mountPriorExplorer, 'generator-explorer': mountGeneratorExplorer,
   'ring-explorer': mountRingExplorer, 'truncation-explorer': mountTruncationExplorer, 'style-mixer': mountStyleMixer,
-  'style-sliders': mountStyleSliders,
+  'style-sliders': mountStyleSliders, 'restoration-explorer': mountRestorationExplorer,
 };
 
 // ------------------------------------------------------------------------------------------------ live kernel host
@@ -1852,6 +2032,8 @@ function kernelBackend(model) {
     prior: async (codes, labels, place) => (await call('prior', Float32Array.of(...codes, ...labels, place)))[0],
     mapping: async z => (await call('mapping', z))[0],
     synthesis: async ws => (await call('synthesis', ws))[0],
+    restore: async (part, y, known, sigma) => (await call(part, Float32Array.from([...y, ...known, sigma])))[0],
+    own: 'Your image goes to the running kernel and nowhere else.',
     note: text => `${text} The running kernel computes the pixels.`,
     running: 'Computed by the running kernel.',
     close: () => model.off('msg:custom', received),
@@ -1900,10 +2082,12 @@ const runtime = once(async () => {
   return ort;
 });
 
-// What the worker does: it keeps each network that it was asked for, and answers one question after the other.
+// Whoever runs networks, the page or its worker, keeps each that it was asked for and answers one question after the other.
 const networks = new Map();
 let turn = Promise.resolve();
 
+/** The outputs {data, dims} by name of the network models/FILE for its inputs, [values, shape] in its order; `what` names it
+ *  where it cannot be had. */
 async function computed({ file, what, inputs }) {
   if (!networks.has(file)) networks.set(file, once(async () => {
     const [ort, data] = await Promise.all([runtime(), get(new URL(`models/${file}`, here), what).then(r => r.arrayBuffer())]);
@@ -1914,6 +2098,8 @@ async function computed({ file, what, inputs }) {
   const outputs = await (turn = turn.catch(() => {}).then(() => session.run(feeds)));
   return Object.fromEntries(session.outputNames.map(name => [name, { data: outputs[name].data, dims: outputs[name].dims }]));
 }
+
+// What the worker does: it answers.
 if (typeof document === 'undefined') globalThis.onmessage = async ({ data: { id, ...question } }) => {
   try {
     postMessage({ id, outputs: await computed(question) });
@@ -1922,7 +2108,7 @@ if (typeof document === 'undefined') globalThis.onmessage = async ({ data: { id,
   }
 };
 
-// What the page does: it asks. A worker that dies, or that has a network and is silent for long, is told of and replaced
+// What the page does with a worker: it asks. One that dies, or that has a network and is silent for long, is told of and replaced
 // at the next question. How long a network takes to load is the line's affair: it has no limit.
 const SILENCE_MS = 20000;
 const ask = (() => {
@@ -1952,10 +2138,9 @@ const ask = (() => {
     };
     return made;
   }
-  /** The outputs {data, dims} by name of the network models/FILE for its inputs, [values, shape] in its order. `loading` is
-   *  called where the network is not there yet; `what` names it where it cannot be had. */
-  return (file, what, inputs, loading) => new Promise((resolve, reject) => {
-    if (!known.has(file)) loading?.();
+  /** As `computed`; `loading` is called where the network is not there yet. */
+  return ({ file, what, inputs }, loading) => new Promise((resolve, reject) => {
+    if (!known.has(file)) loading();
     worker ??= start();
     const id = ++last, timer = known.has(file) && setTimeout(() => lost("the page's worker does not answer"), SILENCE_MS);
     waiting.set(id, { resolve, reject, timer, file });
@@ -1963,10 +2148,16 @@ const ask = (() => {
   });
 })();
 
-/** A backend of the networks stored beside this file: models/FILE for each part of `files`. */
-export function pageBackend(files) {
-  const run = (name, say, ...inputs) =>
-    ask(files[name], `the ${name} ${files[name]}`, inputs, () => say?.('Loading the network into this page, once (a few megabytes)\u2026'));
+/** As `ask`, in the page's own thread: the way to and from a worker takes longer than a small network does. */
+function compute(question, loading) {
+  if (!networks.has(question.file)) loading();
+  return computed(question);
+}
+
+/** A backend of the networks stored beside this file: models/FILE for each part of `files`, in the page's worker or not. */
+export function pageBackend(files, worker) {
+  const run = (name, say, ...inputs) => (worker ? ask : compute)({ file: files[name], what: `the ${name} ${files[name]}`, inputs },
+    () => say?.('Loading the network into this page, once (a few megabytes)\u2026'));
   return {
     decode: async (z, say) => (await run('decoder', say, [z, [z.length]])).pixels.data,
     encode: async (x, say) => { const { mean, log_var } = await run('encoder', say, [x, files.shape]); return { mean: mean.data, logVar: log_var.data }; },
@@ -1976,6 +2167,9 @@ export function pageBackend(files) {
     },
     mapping: async (z, say) => (await run('mapping', say, [z, [z.length]])).w.data,
     synthesis: async (ws, layers, say) => (await run('synthesis', say, [ws, [layers, ws.length / layers]])).pixels.data,
+    restore: async (part, y, known, sigma, say) =>
+      (await run(part, say, [y, files.shape], [known, [1, ...files.shape.slice(1)]], [Float32Array.of(sigma), [1]])).pixels.data,
+    own: 'Your image never leaves this page.',
     note: text => `${text} The network runs in this page.`,
     running: 'Computed in this page; no server is involved.',
   };
@@ -1994,7 +2188,7 @@ if (/^https?:/.test(here) && globalThis.customElements) {
         const name = this.getAttribute('src');
         try {
           const meta = await (await get(new URL(`models/${name}.json`, here), `the model ${name}`)).json();
-          mount(this, meta, pageBackend({ ...meta.files, shape: meta.shape }), this.querySelector('img')?.src);
+          mount(this, meta, pageBackend({ ...meta.files, shape: meta.shape }, meta.worker), this.querySelector('img')?.src);
         } catch (error) { // keep the picture, and say why it does not move
           const ui = frame(this, 'broken', '');
           ui.live.parentNode.querySelector('.fallback').style.display = 'block';

@@ -88,14 +88,14 @@ class StyledPixels(nn.Module):
 
 
 class AttributePixels(nn.Module):
-    """conditions (B, sum K) -> pixels (B, C, H, W) in [0, 1]: what an attribute decoder draws on a screen."""
+    """conditions (B, sum K), cut off at 0 and 1 -> pixels (B, C, H, W) in [0, 1]: what an attribute decoder draws."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, conditions: Tensor) -> Tensor:
-        return torch.sigmoid(self.model(conditions))
+        return torch.sigmoid(self.model(conditions.clamp(0.0, 1.0)))
 
 
 class CodePixels(nn.Module):

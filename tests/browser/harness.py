@@ -43,7 +43,7 @@ ATTRIBUTES = {
 LABELS = {"kind": ("boot", "bag", "coat", "dress"), "sleeve_length": ("none", "short", "long")}
 TAGS = (
     "latent-map", "image-explorer", "attribute-explorer", "code-explorer", "prior-explorer", "generator-explorer",
-    "ring-explorer", "truncation-explorer", "style-mixer", "style-sliders",
+    "ring-explorer", "truncation-explorer", "style-mixer", "style-sliders", "restoration-explorer",
 )  # fmt: skip
 FACES = torch.tensor([[1, 2, 0, 4], [0, 0, 1, 1], [3, 1, 1, 0], [2, 2, 0, 2], [1, 1, 1, 3]])
 
@@ -287,6 +287,27 @@ def edits() -> dict:
     return {"directions": {"red hair": vectors[0], "glasses": vectors[1]}, "layers": {"glasses": range(2, 4)}}
 
 
+def restorers(shape: tuple[int, int, int] = (3, 16, 16)) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Two small seeded restorers, told the mask and the noise, who restore each in a way of its own."""
+    from imagegen.restore import Restorer, RestorerConfig
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(13)
+        pair = [
+            Restorer(
+                RestorerConfig(
+                    image_shape=shape, width=4, levels=1, mask=True, noise=True, critic_width=critic
+                )
+            )
+            for critic in (0, 4)
+        ]
+        with torch.no_grad():
+            for model in pair:
+                last = model.estimator.body.last  # a new one starts at 0
+                last.weight.normal_(std=0.3)
+    return tuple(model.eval() for model in pair)
+
+
 RING = {"n": 24, "side": 8, "extent": 3.0}
 
 
@@ -319,11 +340,17 @@ def recording() -> dict:
     return RING | {"real": text(coded(1.1 * ring)), "runs": runs}
 
 
+def coloured(n: int, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Return n seeded uint8 images (n, C, H, W) of bars in colours, or in greys; H and W are multiples of 4."""
+    generator = torch.Generator().manual_seed(7)
+    channels, height, width = shape
+    coarse = torch.randint(0, 256, (n, channels, height // 4, width // 4), generator=generator)
+    return coarse.repeat_interleave(4, 2).repeat_interleave(4, 3).to(torch.uint8)
+
+
 def paintings(n: int = 5) -> torch.Tensor:
     """Return n seeded uint8 images (n, 3, 24, 32) of coloured bars."""
-    generator = torch.Generator().manual_seed(7)
-    coarse = torch.randint(0, 256, (n, 3, 6, 8), generator=generator)
-    return coarse.repeat_interleave(4, 2).repeat_interleave(4, 3).to(torch.uint8)
+    return coloured(n, (3, 24, 32))
 
 
 def drawings(n: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
@@ -351,8 +378,9 @@ def make_page(
     codes: tuple[torch.nn.Module, torch.nn.Module] | None = None,
     painter: torch.nn.Module | None = None,
     styled: torch.nn.Module | None = None,
+    pair: tuple[torch.nn.Module, torch.nn.Module] | None = None,
 ) -> dict:
-    """Write the page of all explorers, that of a style-based generator's, and one of a missing model.
+    """Write the page of all explorers, those of a style-based generator and of restorers, and one of a missing model.
 
     Returns: the explorers by tag.
 
@@ -360,6 +388,7 @@ def make_page(
         codes: the VQ-VAE and the prior to show, instead of small ones.
         painter: the GAN to show, instead of a small one, with one direction.
         styled: the style-based GAN to show, instead of a small one, with one direction.
+        pair: the restorers to show, instead of small ones.
     Raises: Missing: npm's packages are not there.
     """
     from imagegen.widgets import (
@@ -369,6 +398,7 @@ def make_page(
         ImageExplorer,
         LatentMap,
         PriorExplorer,
+        RestorationExplorer,
         RingExplorer,
         StyleMixer,
         StyleSliders,
@@ -409,6 +439,8 @@ def make_page(
         "style-mixer": StyleMixer(some, seeds=(3, 8)),
         "style-sliders": StyleSliders(some, **along, seed=3),
     }
+    pair = pair or restorers()
+    restoration = RestorationExplorer(*pair, coloured(4, pair[0].config.image_shape), names="abcd")
     static = folder / "_static"
     runtime = static / "vendor/ort"
     runtime.mkdir(parents=True)
@@ -417,17 +449,19 @@ def make_page(
         shutil.copy(RUNTIME / file, runtime)
     wasm = (RUNTIME / "ort-wasm-simd-threaded.wasm").read_bytes()
     (runtime / "ort-wasm-simd-threaded.wasm.gz").write_bytes(gzip.compress(wasm, 1))
-    for explorer in (explorers | styles).values():
+    every = explorers | styles | {"restoration-explorer": restoration}
+    for explorer in every.values():
         explorer.write_site_files(static / "models")
-    bodies = [explorer._repr_mimebundle_()[0]["text/html"] for explorer in (explorers | styles).values()]
+    bodies = [explorer._repr_mimebundle_()[0]["text/html"] for explorer in every.values()]
     sections = [f"<section>{body}</section>" for body in bodies]
     _write(folder / "index.html", "".join(sections))
-    _write(folder / "styles.html", "".join(sections[len(explorers) :]))
+    _write(folder / "styles.html", "".join(sections[len(explorers) : -1]))
+    _write(folder / "restoration.html", sections[-1])
     _write(folder / "missing.html", bodies[0].replace(explorers["latent-map"].file_name, "gone-0000000000"))
     networkless = dict(explorers["latent-map"].meta, files={"decoder": "gone-0000000000.onnx"})
     (static / "models/no-network.json").write_text(json.dumps(networkless))
     _write(folder / "no-network.html", bodies[0].replace(explorers["latent-map"].file_name, "no-network"))
-    return explorers | styles
+    return every
 
 
 def _write(path: Path, body: str) -> None:

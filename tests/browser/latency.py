@@ -24,6 +24,7 @@ import torch
 TARGET_MS = 16.0  # one frame at 60 Hz
 COLOUR_TARGET_MS = 33.0  # two of them, for a colour image of 64 x 64
 STEP_TARGET_MS = 50.0  # a code drawn: longer, and the page would stutter
+STROKE_TARGET_MS = 100.0  # two restorers, in a worker
 STYLE_TARGET_MS = 60.0  # a style-based generator, in a worker: the page itself goes on meanwhile
 BLOCK_TARGET_MS = 50.0  # longer, and a browser calls it a long task
 MOVES = 200
@@ -36,8 +37,8 @@ def _quantile(values: list[float], q: float) -> float:
     return round(sorted(values)[min(len(values) - 1, int(q * len(values)))], 2)
 
 
-def _drag(page, tag: str, target: str) -> list[float]:
-    """Drag MOVES times over an explorer, one move at a time; return ms from each event to its pixels."""
+def _drag(page, tag: str, target: str, moves: int = MOVES) -> list[float]:
+    """Drag over an explorer, one move at a time; return ms from each event to its pixels."""
     spot = page.locator(f"{tag} {target}")
     spot.scroll_into_view_if_needed()
     box = spot.bounding_box()
@@ -47,7 +48,7 @@ def _drag(page, tag: str, target: str) -> list[float]:
     page.mouse.down()  # loads runtime and network: not counted
     harness.wait_drawn(page, n)
     before = harness.count_drawn(page)
-    for i in range(MOVES):
+    for i in range(moves):
         n = harness.count_drawn(page)
         page.mouse.move(centre_x + radius * math.cos(i / 9), centre_y + radius * math.sin(i / 7))
         page.wait_for_function("n => window.drawn.length > n", arg=n, polling=1)
@@ -150,6 +151,14 @@ def styled(page, tag: str, *, moves: int = MOVES) -> list[float]:
     return page.evaluate("n => window.drawn.slice(n).map(d => d.t1 - d.t0)", before)
 
 
+def strokes(page, *, moves: int = MOVES) -> list[float]:
+    """Paint on the restoration explorer, moves + 1 times; return ms from each event to both restorations.
+
+    The first, which may load the runtime and the networks, is not among them.
+    """
+    return _drag(page, "restoration-explorer", ".easel", moves)
+
+
 def longest_task(page, act: Callable[[], object]) -> tuple[float, float]:
     """Return ms that the page's thread worked on its longest task during act(), and how long that one took.
 
@@ -182,6 +191,17 @@ def _styles() -> torch.nn.Module:
     if "stylegan-avatars" in pretrained.names():
         return pretrained.load("stylegan-avatars")
     return stylegan.StyleGAN(recipes.RECIPES["stylegan-avatars"].model).eval()
+
+
+def _restorers() -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Return the shipped restorers of colour images, or two of the same sizes: the time does not depend on weights."""
+    from imagegen import pretrained, recipes, restore
+
+    names, there = ("restore-avatars", "restore-avatars-adversarial"), pretrained.names()
+    return tuple(
+        pretrained.load(name) if name in there else restore.Restorer(recipes.RECIPES[name].model).eval()
+        for name in names
+    )
 
 
 def _painter() -> torch.nn.Module:
@@ -233,9 +253,14 @@ def measure() -> dict:
     began = time.time()
     metrics = {}
     with tempfile.TemporaryDirectory() as folder, harness.open_browser() as browser:
-        harness.make_page(
-            Path(folder), decoder=_decoder(), codes=_codes(), painter=_painter(), styled=_styles()
-        )
+        networks = {
+            "decoder": _decoder(),
+            "codes": _codes(),
+            "painter": _painter(),
+            "styled": _styles(),
+            "pair": _restorers(),
+        }
+        harness.make_page(Path(folder), **networks)
         with harness.serve(Path(folder)) as address:
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             harness.Watch(page)
@@ -280,21 +305,36 @@ def measure() -> dict:
                 ),
             ):
                 metrics |= _summary(tag, act(), what)
-            for tag, what in (
+            for tag, path, what in (
                 (
                     "truncation-explorer",
+                    "styles.html",
                     "moving psi of the truncation explorer: one image, 64 x 64 in colour",
                 ),
-                ("style-mixer", "another face for a layer of the style mixer: one image, 64 x 64 in colour"),
-                ("style-sliders", "moving a slider of the style sliders: one image, 64 x 64 in colour"),
+                (
+                    "style-mixer",
+                    "styles.html",
+                    "another face for a layer of the style mixer: one image, 64 x 64 in colour",
+                ),
+                (
+                    "style-sliders",
+                    "styles.html",
+                    "moving a slider of the style sliders: one image, 64 x 64 in colour",
+                ),
+                (
+                    "restoration-explorer",
+                    "restoration.html",
+                    "painting on the restoration explorer: two restorations, 64 x 64 in colour",
+                ),
             ):
+                act = strokes if tag == "restoration-explorer" else partial(styled, tag=tag)
                 page.close()
                 page = browser.new_page(viewport={"width": 1280, "height": 900})  # loads its networks anew
-                page.goto(f"{address}styles.html")
+                page.goto(f"{address}{path}")
                 harness.wait_ready(page)
                 page.evaluate(harness.LISTEN)
-                worked, lasted = longest_task(page, partial(styled, page, tag, moves=TRACED_MOVES))
-                metrics |= _summary(tag, styled(page, tag), what)
+                worked, lasted = longest_task(page, partial(act, page, moves=TRACED_MOVES))
+                metrics |= _summary(tag, act(page), what)
                 for name, value, how in (
                     ("block", worked, "worked on its longest task"),
                     (
@@ -348,6 +388,16 @@ def targets(record: dict) -> list[tuple[str, float, float]]:
             ("ms from psi's change to 64 x 64 pixels, median", "truncation_explorer_median", STYLE_TARGET_MS),
             ("ms from a layer's change to 64 x 64 pixels, median", "style_mixer_median", STYLE_TARGET_MS),
             ("ms from a slider's change to 64 x 64 pixels, median", "style_sliders_median", STYLE_TARGET_MS),
+            (
+                "ms from a stroke to both restorations, median",
+                "restoration_explorer_median",
+                STROKE_TARGET_MS,
+            ),
+            (
+                "ms, longest block of the page at the restoration explorer",
+                "restoration_explorer_block",
+                BLOCK_TARGET_MS,
+            ),
             (
                 "ms, longest block of the page at the truncation explorer",
                 "truncation_explorer_block",

@@ -281,6 +281,35 @@ def test_each_ring_explorer_shows_every_recorded_training(path, width, site_addr
 
 
 @pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("path", pages_with("restoration-explorer"))
+def test_each_restoration_explorer_is_driven_by_pointer_keyboard_and_buttons(
+    path, width, site_address, open_page
+):
+    page, watch = open_page(f"{site_address}{path}", width=width)
+    page.wait_for_load_state("networkidle")
+    for explorer in page.locator("restoration-explorer").all():
+        easel, pictures = explorer.locator(".easel"), []
+        for act in (
+            explorer.get_by_role("button", name="Clear").click,
+            easel.click,
+            lambda easel=easel: easel.press("Shift+ArrowLeft"),
+            explorer.get_by_role("button", name="Scribble").click,
+            lambda explorer=explorer: explorer.get_by_role("slider", name="Noise").press("End"),
+        ):
+            n = harness.count_drawn(page)
+            act()
+            drawn = harness.wait_drawn(page, n)
+            assert drawn["tag"] == "restoration-explorer"
+            pictures.append((tuple(drawn["squared"]), tuple(drawn["adversarial"])))
+        assert pictures[0][0] == pictures[0][1]  # nothing is hidden: both give what they see
+        assert all(squared != adversarial for squared, adversarial in pictures[1:])
+        assert len(set(pictures)) == len(pictures)
+        assert 10 < drawn["psnr"][0] < 50  # it is restored from much noise and a scribble, but not wholly
+    assert watch.external == []
+    assert watch.errors == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("tag, path", [(tag, path) for tag in STYLED for path in pages_with(tag)])
 def test_each_style_explorer_is_driven_by_keyboard_and_buttons(tag, path, width, site_address, open_page):
     page, watch = open_page(f"{site_address}{path}", width=width)

@@ -27,6 +27,7 @@ class Explorer(anywidget.AnyWidget):
     picture = traitlets.Unicode().tag(sync=True)  # what a printout and a page without JavaScript show
     kind: ClassVar[str]
     parts: ClassVar[dict[str, str]]  # part of the network -> suffix of its file on the website
+    worker: ClassVar[bool] = False  # on the website the network runs in a worker: it would hold the page up
 
     def __init__(self, model: nn.Module | None, name: str | None) -> None:
         """model: None where nothing is computed, but shown as it was recorded."""
@@ -44,7 +45,8 @@ class Explorer(anywidget.AnyWidget):
         digest = export.fingerprint(self._network, json.dumps(meta, sort_keys=True), self.picture)
         self.file_name = f"{name}-{digest[:10]}"
         files = {part: f"{self.file_name}{suffix}.onnx" for part, suffix in self.parts.items()}
-        self.meta = {"kind": self.kind, "shape": list(self._shape), "files": files, **meta}
+        told = {"kind": self.kind, "shape": list(self._shape), "files": files, "worker": self.worker}
+        self.meta = told | meta
         self.on_msg(self._answer)
         if folder := os.environ.get("IMAGEGEN_SITE_DIR"):
             self.write_site_files(folder)

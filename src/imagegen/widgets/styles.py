@@ -30,6 +30,7 @@ class StyleExplorer(Explorer):
     """
 
     parts: ClassVar = {"mapping": ".mapping", "synthesis": ".synthesis"}
+    worker = True
 
     def __init__(self, gan: nn.Module, *, subject: str, name: str | None) -> None:
         lacking = [part for part in ("mapping", "synthesis", "w_mean") if not hasattr(gan.generator, part)]

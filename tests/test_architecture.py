@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "imagegen"
 LONGEST_MODULE = 350
 
-FAMILIES = {"vae", "vq", "prior", "hierarchy", "gan", "stylegan", "classifier", "decoder"}
-BELOW_RECIPES = FAMILIES | {"images", "data", "layers", "augment"}
+FAMILIES = {"vae", "vq", "prior", "hierarchy", "gan", "stylegan", "classifier", "decoder", "restore", "pair"}
+BELOW_RECIPES = FAMILIES | {"images", "data", "layers", "augment", "degrade"}
 BELOW_RECIPES |= {"objectives", "training", "pretrained", "metrics"}
 
 # module: the modules of the package that it may import. A new module enters this table first.
@@ -25,12 +25,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"images"},
     "layers": set(),
     "augment": set(),
+    "degrade": {"images"},
     "vae": {"layers"},
     "vq": {"layers"},
     "hierarchy": {"layers", "vq"},  # two of its quantisers
     "prior": {"layers"},
     "gan": {"layers"},
     "stylegan": set(),
+    "restore": {"layers"},
+    "pair": {"gan", "restore"},  # both of which one critic judges
+    "inverse": {"degrade"},  # any generator or prior, which the caller brings
     "classifier": {"layers"},
     "decoder": {"layers"},
     "objectives": set(),
@@ -41,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": BELOW_RECIPES | {"recipes"},  # the protocol of a data set, for every family
     "viz": {"images"},
     "export": set(),
-    "widgets": {"viz", "images", "export"},
+    "widgets": {"viz", "images", "export", "restore"},
     "cli": BELOW_RECIPES | {"recipes", "evaluation", "export"},
     "__init__": set(),
     "__main__": {"cli"},

@@ -157,6 +157,7 @@ def test_the_models_of_explorers_are_collected(tmp_path):
         "truncation-explorer",
         "style-mixer",
         "style-sliders",
+        "restoration-explorer",
     ):
         assert offline_site.read_page(f'<{tag} src="faces-ef56">').models == {"faces-ef56"}
     (tmp_path / "map-ab12.json").write_text('{"files": {"decoder": "map-ab12.onnx"}}')

@@ -33,6 +33,7 @@ WIDGETS = (
     "truncation-explorer",
     "style-mixer",
     "style-sliders",
+    "restoration-explorer",
 )
 MODELS = "_build/.models"  # beside _build/.jupyter_cache: a cached notebook does not write its models again
 REBUILD = "remove _build/.jupyter_cache and _build/.doctrees and build again, so that the notebooks run"

@@ -24,7 +24,18 @@ NAMES = {
     "conditional_error": "Distance to the conditional mean",
     "conditional_spread": "Spread around the conditional mean",
 }
+TASKS = {
+    "noise_20": "noise, σ = 0.1 of [0, 1]",
+    "noise_40": "noise, σ = 0.2 of [0, 1]",
+    "noise_80": "noise, σ = 0.4 of [0, 1]",
+    "box": "box, a quarter hidden",
+    "box_noise_20": "box, and noise of σ = 0.1",
+    "scribble": "scribble, a quarter hidden",
+    "half": "half hidden",
+    "down_4": "a sixteenth of the pixels",
+}
 ENDINGS = {
+    **{f"_{task}": TASKS[task] for task in sorted(TASKS, key=len, reverse=True)},
     "_floor": "real against real",
     "_normal": "z ~ N(0, I)",
     "_uniform": "codes drawn evenly",
@@ -155,7 +166,33 @@ def samples(results: list[dict]) -> View:
     return sorted(made, key=lambda table: -len(table[1]))  # the most models first
 
 
+def restoration(results: list[dict]) -> View:
+    """Return a table for each data set: every degradation, restored by every restorer that takes it."""
+    made: View = []
+    for suffix in ("fashion", "avatars"):
+        names = {"PSNR, dB": "psnr", "SSIM": "ssim", f"FD-{suffix}": f"fd_{suffix}"}
+        found = [
+            r
+            for r in results
+            if any(f"fd_{suffix}_{task}" in r["metrics"] for task in TASKS)
+        ]
+        rows = [
+            [f"{words}: {result['name']}"]
+            + [result["metrics"].get(f"{m}_{task}") for m in names.values()]
+            for task, words in TASKS.items()
+            for result in found
+            if f"{names[f'FD-{suffix}']}_{task}" in result["metrics"]
+        ]
+        if rows:
+            texts = {r["protocol"]["text"] for r in found if r.get("protocol")}
+            made.append(
+                (["", *names], rows, " ".join(f"{text}." for text in sorted(texts)))
+            )
+    return made
+
+
 VIEWS = {
+    "restoration": restoration,
     "likelihood": likelihood,
     "samples": samples,
     "codes": codes,

@@ -35,17 +35,18 @@ def _restorers(subject: str, data: str, image_shape: tuple[int, int, int], *, wi
     """
     whole = RestorerConfig(image_shape=image_shape, width=width, levels=levels, places=True, **TOLD)
     tasks = {
-        "restore": (whole, Mixture(), 1.0),
-        "super": (RestorerConfig(image_shape=image_shape, width=12, factor=4), Degradation(factor=4), 0.8),
+        "restore": (whole, Mixture(), 20_000),
+        "super": (RestorerConfig(image_shape=image_shape, width=12, factor=4), Degradation(factor=4), 8_000),
     }
     same = {"data": data, "batch_size": 16, "weight_decay": 0.0, "clip": 1.0}
-    for task, (model, degradation, share) in tasks.items():
+    for task, (model, degradation, n_steps) in tasks.items():
+        share = n_steps / 20_000
         name = f"{task}-{subject}"
         yield Recipe(
             name,
             model,
             RestorationObjective(degradation),
-            n_steps=20_000,
+            n_steps=n_steps,
             lr=3e-3,
             value=0.9 * share,
             cpu_minutes=minutes * share,
@@ -56,7 +57,7 @@ def _restorers(subject: str, data: str, image_shape: tuple[int, int, int], *, wi
             f"{name}-adversarial",
             dataclasses.replace(model, critic_width=24),
             RestorationObjective(degradation, judge=f"classifier-{subject}", start=name, **GAME),
-            n_steps=8_000,
+            n_steps=2 * n_steps // 5,
             lr=1e-3,
             betas=(0.5, 0.99),
             value=0.6 * share,
@@ -104,14 +105,18 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "autoencoder-fashion",
-            VAEConfig(latent_dim=32, dropout=0.1),
+            VAEConfig(latent_dim=32, hidden=256, dropout=0.1),
             AutoencoderObjective(),
             n_steps=6_000,
             value=1.5,
             cpu_minutes=14.0,
         ),
         Recipe(
-            "vae-fashion", VAEConfig(latent_dim=32, dropout=0.1), n_steps=24_000, value=2.0, cpu_minutes=45.0
+            "vae-fashion",
+            VAEConfig(latent_dim=32, hidden=256, dropout=0.1),
+            n_steps=18_000,
+            value=2.0,
+            cpu_minutes=25.0,
         ),
         Recipe(
             "vae-fashion-2d",

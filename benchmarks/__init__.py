@@ -22,12 +22,16 @@ BENCHMARKS = {
     "w-space": "benchmarks.w_space",
     "ladder": "benchmarks.ladder",
     "baselines": "benchmarks.baselines",
+    "perception": "benchmarks.perception",
+    "robustness": "benchmarks.robustness",
+    "priors": "benchmarks.priors",
 }
 # run only where named, and the minutes that they take
 ON_REQUEST = {
     "codebook": 40, "hierarchy": 12, "ring": 5, "stability": 11, "gan": 21,
     "gan-curves": 5, "gan-features": 4, "ablation": 35, "families": 20,
     "w-space": 8, "ladder": 8, "baselines": 3,
+    "perception": 25, "robustness": 4, "priors": 8,
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from imagegen import metrics, pretrained
 from imagegen.data import Batches
 from imagegen.evaluation.adversarial import generated
 from imagegen.evaluation.entries import Entry, over_seeds
+from imagegen.evaluation.restorers import CEILING
 from imagegen.evaluation.samples import PROTOCOLS, Protocol, reference
+from imagegen.images import to_float, to_unit
 from imagegen.recipes import DATA, RECIPES, Recipe, set_up
 from imagegen.training import EMA, NonFiniteLoss, run
 
@@ -83,15 +85,19 @@ class Cells:
             self.path.unlink(missing_ok=True)
 
 
-def stamp(setting: Any, *, own: str, network: str) -> dict[str, Any]:
-    """Return what results hang on: setting, code (`own`, the benchmark's file, too), recipes, torch, features."""
-    digest = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in (*CODE, own))).hexdigest()
-    recipes = {name: RECIPES[name].config_hash() for name in ("dcgan-avatars", "stylegan-avatars")}
-    plain = json.loads(json.dumps(dataclasses.asdict(setting)))
+def stamp(setting: Any, *, own: str, network: str, code: Sequence[str] = CODE, models: Sequence[str] = (),
+          recipes: Sequence[str] = ("dcgan-avatars", "stylegan-avatars")) -> dict[str, Any]:  # fmt: skip
+    """Return what results hang on: setting, code (`own`, the benchmark's file, too), recipes, torch, features.
+
+    models: shipped weights that they hang on besides; those that are not there are left out.
+    """
+    digest = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in (*code, own))).hexdigest()
+    plain, there = json.loads(json.dumps(dataclasses.asdict(setting))), pretrained.names()
+    weights = {name: pretrained.card(name)["sha256"] for name in models if name in there}
     return {
-        "setting": plain, "code": digest, "recipes": recipes, "torch": torch.__version__,
-        "features": pretrained.card(network)["sha256"],
-    }  # fmt: skip
+        "setting": plain, "code": digest, "recipes": {name: RECIPES[name].config_hash() for name in recipes},
+        "torch": torch.__version__, "features": pretrained.card(network)["sha256"],
+    } | ({"weights": weights} if models else {})  # fmt: skip
 
 
 @dataclass
@@ -121,23 +127,38 @@ def launched(**options: Any) -> Any:
     return Fabric(devices=1, **options)
 
 
+def shipped(*names: str) -> dict[str, nn.Module]:
+    """Return shipped models by name, their weights fixed. Raises: Unavailable: one of them is not there."""
+    missing = sorted(set(names) - set(pretrained.names()))
+    if missing:
+        raise Unavailable(f"no weights of {', '.join(missing)}; train first: imagegen train {missing[0]}")
+    return {name: pretrained.load(name).requires_grad_(False) for name in names}
+
+
 def trial(recipe: Recipe, *, n_steps: int | None = None, images: Tensor | None = None,
-          change: Callable[[nn.Module], None] | None = None) -> Trial:  # fmt: skip
-    """Return a recipe's training on one CPU process.
+          change: Callable[[nn.Module], None] | None = None,
+          models: dict[str, nn.Module] | None = None) -> Trial:  # fmt: skip
+    """Return a recipe's training on one CPU process, begun where the recipe begins it.
 
     Args: n_steps: in the place of the recipe's, its schedule with them. images: uint8, of its data unless given.
-        change: alters the network before anything else sees it.
-    Raises: Unavailable: the extra `train` is missing.
+        change: alters the network, at its start, before anything else sees it. models: those that the recipe's
+        objective requires, by name; the shipped ones unless given.
+    Raises: Unavailable: the extra `train` is missing, or the weights of a required model.
     """
     fabric, n_steps = launched(accelerator="cpu"), n_steps or recipe.n_steps
+    objective = recipe.objective
+    models = shipped(*objective.requires) if models is None else models
     torch.manual_seed(recipe.seed)
-    model = recipe.build().to(memory_format=torch.channels_last)
+    model = recipe.build()
+    objective.begin(model, models)
+    model = model.to(memory_format=torch.channels_last)
     if change:
         change(model)
     average = EMA(model, recipe.ema)
-    _, update = set_up(recipe, n_steps, model, average, fabric)
+    _, update = set_up(recipe, n_steps, model, average, fabric, models=models)
     images = DATA[recipe.data]("train").images if images is None else images
-    batches = Batches(images, batch_size=recipe.batch_size, seed=recipe.seed)
+    items = objective.prepared(images, models)
+    batches = Batches(items, batch_size=recipe.batch_size, seed=recipe.seed)
     return Trial(model, average.module, lambda index: update((index, batches.at(index))), n_steps)
 
 
@@ -162,6 +183,13 @@ def compared(features: Tensor, test: Tensor) -> dict[str, float]:
         "fd": metrics.frechet_distance(features, test), "kid": metrics.kernel_distance(features, test),
         "precision": precision, "recall": recall,
     }  # fmt: skip
+
+
+def errors(again: Tensor, images: Tensor) -> dict[str, float]:
+    """Return the means over uint8 images (N, C, H, W) of "psnr" in dB, of an image CEILING at most, and "mse"."""
+    x, clean = to_unit(to_float(again)), to_unit(to_float(images))
+    psnr = metrics.psnr(x, clean, span=1.0).clamp(max=CEILING)
+    return {"psnr": psnr.double().mean().item(), "mse": metrics.mse(x, clean).double().mean().item()}
 
 
 def real(protocol: Protocol) -> dict[str, float]:

@@ -417,7 +417,7 @@ def test_so_many_equal_draws_would_err_as_much():
     own = w / w.sum()
     values = torch.tensor([-1.0, 1.0]).double()  # of variance 1
     second = sum((own * torch.stack(v)).sum() ** 2 for v in itertools.product(values, repeat=7)) / 2**7
-    assert_close(1 / second, torch.tensor(effective_size(log_w)).double(), **EXACT)
+    assert_close(1 / second, torch.tensor(effective_size(log_w), dtype=torch.float64), **EXACT)
     spread = w.var(correction=0) / w.mean() ** 2
     assert math.isclose(effective_size(log_w), 7 / (1 + spread.item()), rel_tol=1e-9)
 

@@ -78,16 +78,21 @@ class Prior:
 
     @classmethod
     def fit(cls, x: Tensor, rank: int) -> "Prior":
-        """Return that of images (N, C, H, W), rank < N: the likeliest such Gaussian.
+        """Return that of images (N, C, H, W): the likeliest such Gaussian.
 
+        Raises: ValueError: a rank that is not between 1 and N - 1, or not below C H W.
         Source: Tipping and Bishop 1999, doi:10.1111/1467-9868.00196.
         """
+        if not 0 < rank < min(len(x), x[0].numel()):
+            raise ValueError(
+                f"rank is {rank}, expected from 1 to below {len(x)} images of {x[0].numel()} values"
+            )
         mean, flat = x.flatten(1).mean(0), x.flatten(1)
         centred = (flat - mean) / len(x) ** 0.5
         values, vectors = torch.linalg.eigh(centred @ centred.T)  # N x N; the covariance's largest
         values, vectors = values.flip(0)[:rank], vectors.flip(1)[:, :rank]
         rest = ((centred.square().sum() - values.sum()) / (len(mean) - rank)).clamp(min=1e-6).item()
-        directions = centred.T @ vectors / values.sqrt()
+        directions = centred.T @ vectors / values.clamp(min=1e-12).sqrt()
         return cls(mean, directions * (values - rest).clamp(min=0).sqrt(), rest, tuple(x.shape[1:]))
 
     def restored(self, y: Tensor, operator: Operator, sigma: float, *, scale: float) -> Tensor:
@@ -212,7 +217,7 @@ def judged(method: Method, value: float, seen: Degraded, x: Tensor) -> tuple[Ten
     """Return PSNR (B,) dB and SSIM (B,) of what a method makes of what was seen of x."""
     restored = method(seen, value)
     if seen.known is not None:
-        restored = torch.where(seen.known, x, restored)
+        restored = torch.where(seen.known, seen.y, restored)
     restored = restored.clamp(-1, 1)
     psnr = metrics.psnr(x, restored, span=2)
     return psnr, metrics.ssim(to_unit(x), to_unit(restored), span=1)

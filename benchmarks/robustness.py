@@ -4,7 +4,7 @@ The trainings saw Gaussian noise up to a deviation of 0.8 and boxes and scribble
 told rightly. Here noise has the deviation 0.4 where nothing else is said, and the same draws: what `told_low` and
 `told_high` are given is what `told_40` is given, and they are told another deviation. Salt and pepper and photons have
 the same mean squared error, 0.4^2, by a share and a peak that follow from the images, and the restorer is told 0.4. Two
-conditions change the images and not the damage: moved aside, or upside down, they meet learned maps of places that are
+conditions change the images and not the damage: rolled aside, or upside down, they meet learned maps of places that are
 not theirs. Beside each restorer the damaged image itself, grey where it is hidden, and for salt and pepper a median.
 """
 
@@ -13,11 +13,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 import torch
-from scipy.ndimage import median_filter
 from torch import Tensor
 
+from benchmarks import baselines
 from benchmarks.record import Claim, make
 from benchmarks.trials import errors, shipped
+from imagegen import pretrained
 from imagegen.degrade import Degradation, Degraded
 from imagegen.evaluation.entries import Entry, over_seeds
 from imagegen.evaluation.restorers import Restore, restored
@@ -58,11 +59,6 @@ class Condition:
     sigma: float
 
 
-def moved(images: Tensor, pixels: int) -> Tensor:
-    """Return images (N, C, H, W) moved to the right, what enters a repetition of their left edge."""
-    return torch.cat([images[..., :1].expand(*images.shape[:-1], pixels), images[..., :-pixels]], -1)
-
-
 def conditions(images: Tensor) -> dict[str, Condition]:
     """Return what a restorer of uint8 images (N, C, H, W) meets, by name."""
     x = to_float(images).double()
@@ -83,11 +79,11 @@ def conditions(images: Tensor) -> dict[str, Condition]:
         "poisson": Condition(f"{peak:.1f} photons at white, told {SIGMA:g}", images, photons, SIGMA),
         "noise_120": Condition("noise of deviation 1.2, told so", images, loud, 1.2),
         "half_noise": Condition(f"one half hidden, {said}, told so", images, sides, SIGMA),
-        "thin": Condition(
+        "scribble_50": Condition(
             "scribbles over half of the image, no noise", images, Degradation(mask="scribble", share=0.5), 0.0
         ),
         "shifted": Condition(
-            f"images moved {SHIFT} pixels to the right, {said}, told so", moved(images, SHIFT), NOISE, SIGMA
+            f"images rolled {SHIFT} pixels to the right, {said}, told so", images.roll(SHIFT, 3), NOISE, SIGMA
         ),
         "upside_down": Condition(f"images upside down, {said}, told so", images.flip(2), NOISE, SIGMA),
     }
@@ -103,7 +99,7 @@ def untouched(seen: Degraded, _: Degradation) -> Tensor:
 
 
 def median(seen: Degraded, _: Degradation) -> Tensor:
-    return torch.from_numpy(median_filter(seen.y.numpy(), (1, 1, 3, 3), mode="reflect"))
+    return baselines.median(seen, 3)
 
 
 def models_of(setting: Setting) -> dict[str, Restorer]:
@@ -146,7 +142,7 @@ def claimed(entries: dict[str, Entry]) -> list[Claim]:
     texts = {
         "told_low": "told half of the noise's deviation, against told rightly",
         "told_high": "told twice the noise's deviation, against told rightly",
-        "shifted": f"images moved by {SHIFT} pixels, against images in place",
+        "shifted": f"images rolled by {SHIFT} pixels, against images in place",
     }
     return [
         Claim(f"PSNR {text}, the best restorer's gain, dB", gained(by), -0.1) for by, text in texts.items()
@@ -167,4 +163,10 @@ def measure(*, quick: bool = False, say: Callable[[str], None] = print) -> dict:
     finally:
         torch.set_num_threads(threads)
     record = make("bench-robustness", seconds=time.time() - began, metrics=entries, seed=setting.seeds[0])
-    return record | {"setting": asdict(setting), "claims": [claim.as_dict() for claim in claimed(entries)]}
+    names = () if setting.tiny else MODELS.values()
+    weights = {name: pretrained.card(name)["sha256"] for name in names}
+    return record | {
+        "weights_sha256": weights,
+        "setting": asdict(setting),
+        "claims": [claim.as_dict() for claim in claimed(entries)],
+    }

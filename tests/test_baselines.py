@@ -105,6 +105,10 @@ def test_known_pixels_count_as_right_and_all_is_clamped():
     wrong, _ = judged(lambda seen, _: torch.full_like(seen.y, 9.0), 0.0, seen, x)
     by_hand = 10 * torch.log10(4 / torch.where(known, 0.0, 1 - x).square().flatten(1).mean(1))
     assert_close(wrong, by_hand)
+    noisy = seen._replace(y=Mask(known)(x + 0.3))  # kept as it was seen, and not as it is
+    wrong, _ = judged(lambda seen, _: torch.full_like(seen.y, 9.0), 0.0, noisy, x)
+    error = torch.where(known, (x + 0.3).clamp(max=1), 1.0) - x
+    assert_close(wrong, 10 * torch.log10(4 / error.square().flatten(1).mean(1)))
 
 
 def test_the_parameter_is_chosen_on_training_images(small_data, monkeypatch):

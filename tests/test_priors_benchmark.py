@@ -62,11 +62,12 @@ def test_draws_cover_little_alone_and_about_what_is_said_with_the_decoders_error
         QUICK, starts=1, steps=40, chains=6, draws_from=20, draws_to=44, thin=8, step=0.3
     )
     found = clothes(Line(), x, seen, torch.full((1, 6, 6), 0.2), setting)
-    for name in ("map", "mean", "draw"):
-        assert found[name][known.expand_as(x)].equal(x[known.expand_as(x)])
+    for answer in (found["map"], found["mean"], *found["draw"]):
+        assert answer[known.expand_as(x)].equal(x[known.expand_as(x)])
+    assert found["draw"].shape == (18, *x.shape)  # 6 chains, each three times
     assert not found["raw"][known.expand_as(x)].equal(x[known.expand_as(x)])
     stderr = found["whole"].std() / 60**0.5
-    assert stderr < 0.03 and abs(found["whole"].mean() - 0.9) < 4 * stderr + 0.02
+    assert stderr < 0.015 and abs(found["whole"].mean() - 0.9) < 4 * stderr
     assert found["alone"].mean() < 0.5 and 0.5 < found["accepted"].mean() <= 1
 
 
@@ -104,13 +105,25 @@ def test_w_is_drawn_with_its_own_mean_and_covariance():
 
 
 def test_the_gaussians_floor_is_the_best_on_images_that_it_was_not_fitted_to():
+    """By hand, for every floor; on the fitted images, which it knows by heart, another one would be chosen."""
     generator = seeded()
-    x = torch.tanh(
-        torch.nn.functional.interpolate(torch.randn(60, 1, 4, 4, generator=generator), size=(28, 28))
+    x = nn.functional.interpolate(
+        torch.randn(24, 1, 4, 4, generator=generator), size=(28, 28), mode="bicubic"
     )
-    setting = dataclasses.replace(QUICK, rank=8)
-    prior, floor = linear(x[:50], x[50:], "box", setting)
-    assert prior.factors.shape == (784, 8) and floor in priors.FLOORS
+    x = (torch.tanh(x) + 0.05 * torch.randn(x.shape, generator=generator)).clamp(-1, 1)
+    setting, task = dataclasses.replace(QUICK, rank=12), priors.DEGRADATIONS["box"]
+    prior, floor = linear(x[:14], x[14:], "box", setting)
+
+    def best(images: Tensor) -> float:
+        seen = task(images, generator=seeded(setting.seed + 2))
+        answers = [
+            torch.where(seen.known, images, priors.gaussian(prior, task, seen, f)) for f in priors.FLOORS
+        ]
+        errors = torch.stack([(answer - images).square().mean() for answer in answers])
+        return priors.FLOORS[errors.argmin()]
+
+    assert prior.factors.shape == (784, 12)
+    assert floor == best(x[14:]) != best(x[:14])
 
 
 @pytest.fixture
@@ -137,21 +150,21 @@ def test_a_quick_run_measures_every_way(small_data):
         for way in ("map", "raw", "mean", "draw", "gaussian"):
             assert {f"{task}_{way}_psnr", f"{task}_{way}_mse"} <= set(found)
         assert found[f"{task}_map_mse"]["value"] <= found[f"{task}_raw_mse"]["value"]
-        assert found[f"{task}_cover_alone"]["value"] <= found[f"{task}_cover_whole"]["value"]
+        assert found[f"{task}_mean_mse"]["value"] <= found[f"{task}_draw_mse"]["value"]  # by Jensen
         assert found[f"{task}_mean_psnr"]["n"] == QUICK.n
     for way in ("gan", "codes"):
         names = ("right", "alike", "any", "wrong", "seen")
         assert all(0 <= found[f"faces_{way}_{name}"]["value"] <= 1 for name in names)
         assert found[f"faces_{way}_right"]["value"] <= found[f"faces_{way}_any"]["value"]
     assert found["faces_guess_right"]["n"] == QUICK.n_faces
-    assert len(record["claims"]) == 9 and set(record["weights_sha256"]) >= set(priors.MODELS)
+    assert len(record["claims"]) == 7 and set(record["weights_sha256"]) >= set(priors.MODELS)
 
 
 def test_a_killed_measurement_goes_on(tmp_path, monkeypatch, small_data):
     """Once a cell is written it is not made again, and the file is gone when the record is there."""
     monkeypatch.setattr(priors, "PROGRESS", tmp_path / "cells.jsonl")
     monkeypatch.setattr(priors, "Setting", lambda: QUICK)
-    cells = Cells(priors.PROGRESS, priors.stamp(QUICK))
+    cells = Cells(priors.PROGRESS, priors.made_of(QUICK))
     x = torch.linspace(0.1, 0.2, QUICK.n)
     names = ("map", "raw", "mean", "draw", "gaussian")
     task = {f"{name}_{measure}": x.tolist() for name in names for measure in ("mse", "psnr")}

@@ -353,11 +353,11 @@ def test_the_conditions_differ_in_what_they_are_named_for():
     images = smooth(6, 3, 32, 1)
     made = robustness.conditions(images)
     assert list(made) == [
-        "told_40", "told_low", "told_high", "salt", "poisson", "noise_120", "half_noise", "thin", "shifted",
-        "upside_down",
+        "told_40", "told_low", "told_high", "salt", "poisson", "noise_120", "half_noise", "scribble_50",
+        "shifted", "upside_down",
     ]  # fmt: skip
     assert {name: condition.sigma for name, condition in made.items()} == dict.fromkeys(made, 0.4) | {
-        "told_low": 0.2, "told_high": 0.8, "noise_120": 1.2, "thin": 0.0,
+        "told_low": 0.2, "told_high": 0.8, "noise_120": 1.2, "scribble_50": 0.0,
     }  # fmt: skip
     moved = {"shifted", "upside_down"}
     for name, condition in made.items():
@@ -365,16 +365,10 @@ def test_the_conditions_differ_in_what_they_are_named_for():
         if name in moved | {"told_40", "told_low", "told_high"}:
             assert condition.damage == DEGRADATIONS["noise_40"]
     assert torch.equal(made["upside_down"].images, images.flip(2))
+    assert torch.equal(made["shifted"].images, torch.cat([images[..., -4:], images[..., :-4]], 3))
     trained = RECIPES["restore-avatars"].objective.degradation
     assert made["noise_120"].damage.amount > trained.sigmas[1]
-    assert made["thin"].damage.share > trained.shares[1] and "half" not in trained.masks
-
-
-def test_images_move_to_the_right_and_their_edge_is_repeated():
-    images = smooth(2, 1, 8, 2)
-    found = robustness.moved(images, 3)
-    for column in range(8):
-        assert torch.equal(found[..., column], images[..., max(0, column - 3)])
+    assert made["scribble_50"].damage.share > trained.shares[1] and "half" not in trained.masks
 
 
 @pytest.mark.parametrize("name", ["salt", "poisson", "told_40"])

@@ -89,7 +89,7 @@ class Found:
     @property
     def best(self) -> Tensor:
         """The latents (B, D) of each image's start that ended lowest."""
-        chosen = self.energies[-1].argmin(0)
+        chosen = self.energies[-1].nan_to_num(nan=math.inf).argmin(0)
         return self.z[chosen, torch.arange(self.z.shape[1], device=self.z.device)]
 
 
@@ -129,7 +129,9 @@ def linearised(posterior: LatentPosterior, z: Tensor) -> Tensor:
     units = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     columns = [torch.autograd.functional.jvp(scaled, z, unit.expand_as(z).contiguous())[1] for unit in units]
     jacobian = torch.stack(columns, 2)  # (B, M, D)
-    return torch.linalg.cholesky(torch.linalg.inv(units + jacobian.mT @ jacobian))
+    return torch.linalg.cholesky(
+        torch.cholesky_inverse(torch.linalg.cholesky(units + jacobian.mT @ jacobian))
+    )
 
 
 @dataclass(frozen=True)

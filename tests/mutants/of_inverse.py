@@ -55,8 +55,8 @@ MUTANTS = (
     ),
     _mutant(
         "width-without-the-prior", "linearised",
-        "torch.linalg.inv(units + jacobian.mT @ jacobian)",
-        "torch.linalg.inv(1e-3 * units + jacobian.mT @ jacobian)",
+        "torch.linalg.cholesky(units + jacobian.mT @ jacobian)",
+        "torch.linalg.cholesky(1e-3 * units + jacobian.mT @ jacobian)",
         "The curvature of the misfit alone: along latents that y does not tell, the posterior seems far wider than the "
         "prior.",
     ),

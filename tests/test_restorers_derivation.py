@@ -325,7 +325,7 @@ def test_the_feature_loss_is_a_metric_up_to_third_order():
 
 @pytest.mark.equation("restorers-metric", tolerance="1e-9")
 def test_a_fixed_metric_has_the_same_best_answer_and_a_bent_one_has_not():
-    """In a table, for answers at random; the least by descent is the mean for M and another for smooth features."""
+    """In a table, for answers at random; the slope at the mean is 0 for M, and not for smooth features."""
     x, w = normal(6, 3), torch.softmax(normal(6, seed=1), 0)
     mean = w @ x
     cov = (w[:, None, None] * (x - mean)[:, :, None] * (x - mean)[:, None]).sum(0)
@@ -335,9 +335,10 @@ def test_a_fixed_metric_has_the_same_best_answer_and_a_bent_one_has_not():
         left = w @ torch.einsum("bi,ij,bj->b", x - f, M, x - f)
         assert_close(left, (f - mean) @ M @ (f - mean) + (M @ cov).trace(), **EXACT)
     f = mean.clone().requires_grad_()
-    risk = w @ (smooth_maps(x) - smooth_maps(f[None])).square().sum(1)
-    (slope,) = torch.autograd.grad(risk, f)
-    assert slope.norm() > 1e-2  # the mean is not the best answer here
+    fixed = w @ torch.einsum("bi,ij,bj->b", x - f, M, x - f)
+    bent = w @ (smooth_maps(x) - smooth_maps(f[None])).square().sum(1)
+    (level,), (slope,) = (torch.autograd.grad(risk, f) for risk in (fixed, bent))
+    assert level.norm() < 1e-9 and slope.norm() > 1e-2  # of the second the mean is not the best answer
 
 
 # ---- the critic ------------------------------------------------------------------------------------------------

@@ -136,7 +136,8 @@ p { margin: 0; } .note { font-size: .85rem; min-height: 1.4em; } .note.error { f
   background: var(--pst-color-text-base, var(--jp-ui-font-color1, CanvasText)); color: var(--pst-color-background, var(--jp-layout-color1, Canvas)); }
 /* restoration explorer */
 .live.restoration { grid-template-columns: minmax(0, 1.1fr) minmax(0, 2fr); }
-.trio { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .7rem; }
+.trio { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0 .7rem; }
+.trio > div { display: grid; grid-row: span 3; grid-template-rows: subgrid; } .trio .name { align-self: end; }
 .trio .name, .restoration .name { margin: 0 0 .2rem; } .trio p, .restoration .share { font-size: .85rem; font-variant-numeric: tabular-nums; }
 .easel + .share, .trio .plate + p { margin-top: .3rem; }
 .restoration .slider.wider { grid-template-columns: auto minmax(0, 1fr) 3rem; }

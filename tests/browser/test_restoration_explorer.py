@@ -390,8 +390,10 @@ def test_a_network_that_fails_is_told_and_asked_again(explorer, opened):
 # ---- who can use it ----------------------------------------------------------------------------------------
 
 
-def test_touch_on_a_phone(explorer, opened):
+@pytest.mark.parametrize("size", ["100%", "150%"])  # a reader's larger letters break the names of the plates
+def test_touch_on_a_phone(explorer, opened, size):
     page, watch = opened(width=360, height=800, touch=True)
+    page.evaluate("size => { document.documentElement.style.fontSize = size; }", size)
     press(page, "Clear")
     brush(page, 1)
     easel = page.locator(f"{TAG} .easel")

@@ -1,18 +1,19 @@
 """What a restorer pays in squared error for images that look like images, from short trainings of one restorer.
 
 All start from the shipped `restore-avatars`, which was trained on squared error, and go on with the shipped recipe of
-its sharpened partner, shortened, with another weight of the critic's term each: "w0" with squared error alone, "w0.01"
-and so on with the recipe's feature loss and a critic, and "feature" with the feature loss and no critic. Beside them
-"start", the shipped restorer that all begin with, and "shipped", its partner, trained many times as long. Then what
-costs no training: mixes (1 - a) x_0 + a x_1 of the estimates of w0 and of the largest weight, with the same seed and
-from the same y. Where x_0 is the posterior mean and x_1 the best image for the images' law, such mixes are the best
-that there is at their distance from that law, in squared error and W2 (Freirich, Michaeli and Meir 2021,
-arXiv:2107.02555); what is trained here is neither, and a Frechet distance of features is not W2 of images.
+its sharpened partner, shortened. "s1" is that recipe; "s0.1" has a tenth of the weight of all that stands beside the
+squared error, the feature loss and the critic's term, and so on; "s0" has the squared error alone; "feature" is "s1"
+without the critic. Beside them "start", the shipped restorer that all begin with, and "shipped", its partner, trained
+many times as long; and, at no further training, mixes (1 - a) x_0 + a x_1 of the estimates of these two, from the same
+y. Where x_0 is the posterior mean and x_1 the best image for the images' law, such mixes are the best that there is at
+their distance from that law, in squared error and W2 (Freirich, Michaeli and Meir 2021, arXiv:2107.02555); what is
+trained here is neither, and a Frechet distance of features is not W2 of images.
 
 PSNR is the mean over images of each one's. Where a few images carry the error, as behind a mask, that can rise while
 the mean squared error rises too, so the latter is kept beside it. The Frechet distance compares the restored images
 with the clean ones, the same images: it would be 0 where nothing was lost. Images that are as good and not the same
-stay above it; "real_fd" says by how much, for other real images, as many.
+stay above it; "real_fd" says by how much, for other real images, as many. "centre" is the part of it that the means of
+the features make: the rest is a spread that the restored images lack or have too much of.
 """
 
 import functools
@@ -28,7 +29,6 @@ from benchmarks.record import Claim, make
 from benchmarks.trials import (
     ROOT,
     Cells,
-    Trial,
     attempted,
     errors,
     protocol_of,
@@ -62,6 +62,7 @@ MEASURES = {
     "psnr": ("dB", "mean over images"),
     "mse": (SQUARED, "mean over images"),
     "fd": ("FD-avatars", "Frechet distance to the clean images, in the features of the protocol"),
+    "centre": ("FD-avatars", "part of the Frechet distance that is the squared distance of the means"),
 }
 UNITS = {
     f"{task}_{measure}": (unit, f"{what}; {task}, drawn for each seed")
@@ -73,13 +74,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """weights: of the critic's term, 0 first, the recipe's among them. n: test images.
+    """strengths: multiples of the recipe's weights beside the squared error's, 0 first, 1 among them. n: test images.
 
     tiny: the networks' width, to try the code with a start that is not trained; 0 takes the recipe's.
     """
 
-    weights: tuple[float, ...] = (0.0, 0.01, 0.03, 0.1, 0.3)
+    strengths: tuple[float, ...] = (0.0, 0.1, 0.3, 1.0, 3.0)
     n_steps: int = 400
+    precision: str = "bf16-mixed"
     lr_warmup: int = 50
     n: int = 1_000
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -96,16 +98,11 @@ class Given:
     test: Tensor
 
 
-QUICK = Setting(weights=(0.0, 0.1), n_steps=2, lr_warmup=1, n=12, seeds=(0, 1), tiny=2)
+QUICK = Setting(strengths=(0.0, 1.0), n_steps=2, precision="32-true", lr_warmup=1, n=12, seeds=(0, 1), tiny=2)
 
 
-def label(weight: float) -> str:
-    return f"w{weight:g}"
-
-
-def ends(setting: Setting) -> tuple[str, str]:
-    """Return the labels of the runs that are mixed: without a critic, and with the largest weight."""
-    return label(min(setting.weights)), label(max(setting.weights))
+def label(strength: float) -> str:
+    return f"s{strength:g}"
 
 
 def recipes_of(setting: Setting, seed: int) -> dict[str, Recipe]:
@@ -119,15 +116,17 @@ def recipes_of(setting: Setting, seed: int) -> dict[str, Recipe]:
     numbers = {"n_steps": setting.n_steps, "lr_warmup": setting.lr_warmup, "seed": seed}
     base = replace(base, model=model, batch_size=4 if setting.tiny else base.batch_size, **numbers)
 
-    def changed(**objective: Any) -> Recipe:
-        if objective["adversarial"]:
-            return replace(base, objective=replace(base.objective, **objective))
-        alone = replace(base.objective, weight=0.0, **objective)
+    def changed(strength: float, *, critic: bool) -> Recipe:
+        objective = base.objective
+        sharper = {"feature": strength * objective.feature, "judge": objective.judge if strength else ""}
+        if critic and strength:
+            sharper["adversarial"] = strength * objective.adversarial
+            return replace(base, objective=replace(objective, **sharper))
+        alone = replace(objective, adversarial=0.0, weight=0.0, **sharper)
         return replace(base, objective=alone, model=replace(model, critic_width=0))
 
-    plain = {"feature": 0.0, "judge": ""}
-    made = {label(w): changed(adversarial=w, **({} if w else plain)) for w in setting.weights}
-    return made | {FEATURE: changed(adversarial=0.0)}
+    made = {label(strength): changed(strength, critic=True) for strength in setting.strengths}
+    return made | {FEATURE: changed(1.0, critic=False)}
 
 
 def models_of(setting: Setting) -> dict[str, torch.nn.Module]:
@@ -161,36 +160,26 @@ def judged(restore: Restore, images: Tensor, seed: int) -> Row:
     found: Row = {}
     for task in TASKS:
         again = restored(restore, DEGRADATIONS[task], images, seed)
-        row = errors(again, images) | {"fd": metrics.frechet_distance(ruler.features(again), test)}
+        features = ruler.features(again)
+        row = errors(again, images) | {"fd": metrics.frechet_distance(features, test)}
+        row["centre"] = (features.double().mean(0) - test.double().mean(0)).square().sum().item()
         found |= {f"{task}_{measure}": value for measure, value in row.items()}
     return found
 
 
-def one_run(name: str, seed: int, given: Given) -> tuple[Row, Restore | None]:
-    """Return what a label's training gives with a seed, and its averaged restorer; None where it diverged."""
-    kept: list[Restore] = []
-
-    def judge(made: Trial) -> Row:
-        kept.append(by_model(made.average))
-        return judged(kept[0], given.test, seed)
-
+def one_run(name: str, seed: int, given: Given) -> Row:
+    """Return what a label's training gives with a seed, judged by its averaged weights."""
     recipe = recipes_of(given.setting, seed)[name]
     models = {needed: given.models[needed] for needed in recipe.objective.requires}
-    found = attempted(trial(recipe, images=given.train, models=models), judge)
-    return found, kept[0] if kept else None
+    made = trial(recipe, images=given.train, models=models, precision=given.setting.precision)
+    return attempted(made, lambda made: judged(by_model(made.average), given.test, seed))
 
 
-def both_ends(seed: int, given: Given) -> dict[str, Row]:
-    """Return what the ends of the curve give with a seed, and their mixes: of one diverged end there are none."""
-    pairs = {name: one_run(name, seed, given) for name in ends(given.setting)}
-    rows = {name: row for name, (row, _) in pairs.items()}
-    (_, first), (_, last) = pairs.values()
-    for alpha in ALPHAS:
-        made: Row = {"diverged": -1}
-        if first and last:
-            made = judged(mixed(alpha, first, last), given.test, seed)
-        rows[f"mix_{alpha:g}"] = made
-    return rows
+def untrained(given: Given) -> dict[str, Restore]:
+    """Return the restorers that no training of this benchmark made: the shipped two, and their mixes."""
+    first, last = by_model(given.models[START]), by_model(given.models[NAME])
+    mixes = {f"mix_{alpha:g}": mixed(alpha, first, last) for alpha in ALPHAS}
+    return {"start": first, "shipped": last} | mixes
 
 
 def floor(protocol: Protocol, seeds: tuple[int, ...]) -> list[float]:
@@ -205,22 +194,21 @@ def floor(protocol: Protocol, seeds: tuple[int, ...]) -> list[float]:
 
 def words_of(setting: Setting) -> dict[str, str]:
     """Return what each label says, in the order of the record."""
-    first, last = ends(setting)
     length = f"{setting.n_steps:,} steps from {START}"
     words = {"start": f"{START}, as shipped", "shipped": f"{NAME}, as shipped"}
-    for weight in setting.weights:
-        with_critic = f"feature loss and a critic of weight {weight:g}"
-        words[label(weight)] = f"{length}, {with_critic if weight else 'squared error alone'}"
-    words[FEATURE] = f"{length}, squared error and feature loss, no critic"
+    for strength in setting.strengths:
+        beside = f"{strength:g} times the recipe's feature loss and critic beside it"
+        words[label(strength)] = f"{length}, squared error {beside if strength else 'alone'}"
+    words[FEATURE] = f"{length}, squared error and the recipe's feature loss, no critic"
     for alpha in ALPHAS:
-        words[f"mix_{alpha:g}"] = f"{1 - alpha:g} of the estimate of {first} and {alpha:g} of that of {last}"
+        words[f"mix_{alpha:g}"] = f"{1 - alpha:g} of the estimate of start and {alpha:g} of that of shipped"
     return words
 
 
 def summary(
     results: dict[str, Row], real: list[float], setting: Setting
 ) -> tuple[dict[str, Entry], list[Claim]]:
-    """Return metrics and claims from {"w0 0": what the label gave with the seed, ...} and real images' distances."""
+    """Return metrics and claims from {"s0 0": what the label gave with the seed, ...} and real images' distances."""
     said = "Frechet distance of as many training images to the test images, drawn for each seed"
     entries = {"real_fd": over_seeds(real, MEASURES["fd"][0], setting.n, said)}
     for name, words in words_of(setting).items():
@@ -232,8 +220,8 @@ def summary(
 
 
 def claimed(entries: dict[str, Entry], setting: Setting) -> list[Claim]:
-    """Return what theory says of noise_40: there w0 has the least error, and pays for it in looks."""
-    first, ours = ends(setting)[0], label(RECIPES[NAME].objective.adversarial)
+    """Return what theory says of noise_40: there s0 has the least error, and pays for it in looks."""
+    first, ours = label(0.0), label(1.0)
 
     def of(name: str, measure: str) -> float | None:
         """Return a mean over all seeds: one that misses a seed has met other damage."""
@@ -244,7 +232,7 @@ def claimed(entries: dict[str, Entry], setting: Setting) -> list[Claim]:
         values = of(ours, measure), of(first, measure)
         return None if None in values else by(*values)
 
-    rivals = [label(weight) for weight in setting.weights if label(weight) != first] + [FEATURE]
+    rivals = [label(strength) for strength in setting.strengths if strength] + [FEATURE]
     least, others = of(first, "mse"), [of(name, "mse") for name in rivals]
     return [
         Claim(f"noise_40: PSNR of {ours} less that of {first}, dB", compared("psnr", lambda a, b: a - b), -0.1),
@@ -274,23 +262,20 @@ def measure(*, quick: bool = False, say: Callable[[str], None] = print) -> dict:
     )  # fmt: skip
     cells, results = Cells(None if quick else PROGRESS, made_of), {}
 
-    def noted(seed: int, rows: dict[str, Row]) -> None:
-        for name, row in rows.items():
-            results[f"{name} {seed}"] = row
-            say(f"  {name} {seed}: " + ", ".join(f"{key} {value:.4g}" for key, value in row.items()))
+    def noted(name: str, seed: int, row: Row) -> None:
+        results[f"{name} {seed}"] = row
+        say(f"  {name} {seed}: " + ", ".join(f"{key} {value:.4g}" for key, value in row.items()))
 
     torch.set_num_threads(1)
     try:
         real = cells.get("real", lambda: floor(protocol, setting.seeds))
         for seed in setting.seeds:
-            for name, model in (("start", START), ("shipped", NAME)):
-                make_row = functools.partial(judged, by_model(models[model]), given.test, seed)
-                noted(seed, {name: cells.get(f"{name} {seed}", make_row)})
-            noted(seed, cells.get(f"ends {seed}", functools.partial(both_ends, seed, given)))
+            for name, restore in untrained(given).items():
+                make_row = functools.partial(judged, restore, given.test, seed)
+                noted(name, seed, cells.get(f"{name} {seed}", make_row))
             for name in recipes_of(setting, seed):
-                if name not in ends(setting):
-                    run = functools.partial(one_run, name, seed, given)
-                    noted(seed, {name: cells.get(f"{name} {seed}", lambda run=run: run()[0])})
+                run = functools.partial(one_run, name, seed, given)
+                noted(name, seed, cells.get(f"{name} {seed}", run))
     finally:
         torch.set_num_threads(threads)
     entries, claims = summary(results, real, setting)

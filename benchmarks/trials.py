@@ -137,15 +137,15 @@ def shipped(*names: str) -> dict[str, nn.Module]:
 
 def trial(recipe: Recipe, *, n_steps: int | None = None, images: Tensor | None = None,
           change: Callable[[nn.Module], None] | None = None,
-          models: dict[str, nn.Module] | None = None) -> Trial:  # fmt: skip
+          models: dict[str, nn.Module] | None = None, precision: str = "32-true") -> Trial:  # fmt: skip
     """Return a recipe's training on one CPU process, begun where the recipe begins it.
 
     Args: n_steps: in the place of the recipe's, its schedule with them. images: uint8, of its data unless given.
         change: alters the network, at its start, before anything else sees it. models: those that the recipe's
-        objective requires, by name; the shipped ones unless given.
+        objective requires, by name; the shipped ones unless given. precision: as lightning's Fabric names it.
     Raises: Unavailable: the extra `train` is missing, or the weights of a required model.
     """
-    fabric, n_steps = launched(accelerator="cpu"), n_steps or recipe.n_steps
+    fabric, n_steps = launched(accelerator="cpu", precision=precision), n_steps or recipe.n_steps
     objective = recipe.objective
     models = shipped(*objective.requires) if models is None else models
     torch.manual_seed(recipe.seed)

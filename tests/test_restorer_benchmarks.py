@@ -177,22 +177,22 @@ def test_errors_are_those_of_the_restorers_cards():
 # ---- perception --------------------------------------------------------------------------------------------------
 
 
-def test_the_trainings_differ_in_the_weight_alone_and_start_at_the_same_place():
+def test_the_trainings_differ_in_weights_alone_and_start_at_the_same_place():
     setting = perception.Setting()
     made = perception.recipes_of(setting, 2)
-    assert list(made) == ["w0", "w0.01", "w0.03", "w0.1", "w0.3", "feature"]
+    assert list(made) == ["s0", "s0.1", "s0.3", "s1", "s3", "feature"]
     shipped = replace(RECIPES[perception.NAME], n_steps=400, lr_warmup=50, seed=2)
-    assert made["w0.1"] == shipped and shipped.objective.adversarial == 0.1
-    for weight in (0.01, 0.3):
-        wanted = replace(shipped, objective=replace(shipped.objective, adversarial=weight))
-        assert made[f"w{weight:g}"] == wanted
-    plain, feature = made["w0"].objective, made["feature"].objective
+    assert made["s1"] == shipped and min(shipped.objective.adversarial, shipped.objective.feature) > 0
+    for strength in (0.1, 3.0):
+        both = {part: strength * getattr(shipped.objective, part) for part in ("adversarial", "feature")}
+        assert made[f"s{strength:g}"] == replace(shipped, objective=replace(shipped.objective, **both))
+    plain, feature = made["s0"].objective, made["feature"].objective
     assert (plain.pixel, plain.pixel_loss) == (1.0, "mse") and plain.requires == (perception.START,)
     assert (plain.feature, plain.adversarial, feature.adversarial) == (0, 0, 0)
     assert plain.weight == feature.weight == 0
     assert feature.feature == shipped.objective.feature and feature.judge == shipped.objective.judge
     alone = replace(shipped.model, critic_width=0)
-    assert made["w0"].model == made["feature"].model == alone == RECIPES[perception.START].model
+    assert made["s0"].model == made["feature"].model == alone == RECIPES[perception.START].model
     assert {recipe.objective.start for recipe in made.values()} == {perception.START}
     assert {(r.lr, r.betas, r.batch_size, r.seed) for r in made.values()} == {(1e-3, (0.5, 0.99), 16, 2)}
 
@@ -228,40 +228,24 @@ def test_restored_images_are_judged_against_the_same_images(small_data):
     assert psnr == pytest.approx(-20 * math.log10(0.2), abs=0.15)  # the clamp at 2.5 deviations takes 0.1 dB
 
 
-def ended(monkeypatch, **made):
-    """Return what `both_ends` gives where the trainings give these restorers, by label, None for diverged."""
-
-    def one_run(name, seed, given):
-        restore = made[name.replace(".", "_")]
-        return ({"noise_40_psnr": 1.0} if restore else {"diverged": 7}), restore
-
-    monkeypatch.setattr(perception, "one_run", one_run)
-    test = DATA["avatars"]("test").images
-    return perception.both_ends(0, perception.Given(perception.QUICK, {}, test, test))
-
-
-def test_mixes_lead_from_the_first_end_to_the_last(small_data, monkeypatch):
+def test_mixes_lead_from_the_first_to_the_last(monkeypatch):
     """From what is seen to the clean images: each share nearer; the mix's noise is (1 - a) of it, up to the clamp."""
-    images = to_float(DATA["avatars"]("test").images)
-    rows = ended(monkeypatch, w0=lambda seen, _: seen.y, w0_1=lambda *_: images)
-    assert list(rows) == ["w0", "w0.1", "mix_0.25", "mix_0.5", "mix_0.75"]
-    noise = [rows[f"mix_{alpha:g}"]["noise_40_mse"] for alpha in perception.ALPHAS]
-    assert noise[0] > 1.5 * noise[1] > 1.5**2 * noise[2]
-    turned = ended(monkeypatch, w0=lambda *_: images, w0_1=lambda seen, _: seen.y)
-    assert turned["mix_0.25"] == rows["mix_0.75"] != rows["mix_0.25"]
-
-
-def test_a_diverged_end_leaves_no_mixes(small_data, monkeypatch):
-    rows = ended(monkeypatch, w0=lambda seen, _: seen.y, w0_1=None)
-    assert rows["w0.1"] == {"diverged": 7}
-    assert all("diverged" in rows[f"mix_{alpha:g}"] for alpha in perception.ALPHAS)
+    images = smooth(12, 1, 16, 4)
+    ends = {perception.START: lambda seen, _: seen.y, perception.NAME: lambda *_: to_float(images)}
+    monkeypatch.setattr(perception, "by_model", lambda model: model)
+    made = perception.untrained(perception.Given(perception.QUICK, ends, images, images))
+    assert set(made) == {"start", "shipped", "mix_0.25", "mix_0.5", "mix_0.75"}
+    task = DEGRADATIONS["noise_40"]
+    noise = {name: trials.errors(restored(way, task, images, 0), images)["mse"] for name, way in made.items()}
+    assert noise["start"] > 1.5 * noise["mix_0.25"] > 1.5**2 * noise["mix_0.5"] > 1.5**3 * noise["mix_0.75"]
+    assert noise["shipped"] == 0
 
 
 SETTING = perception.Setting()
 # PSNR, squared error and distance on noise, as one would expect them
 EXPECTED = {
-    "w0": (32.0, 6.3e-4, 3.4), "w0.01": (31.5, 7.1e-4, 2.0), "w0.03": (31.2, 7.6e-4, 1.5),
-    "w0.1": (30.9, 8.1e-4, 1.0), "w0.3": (30.0, 1e-3, 0.8), "feature": (31.6, 6.9e-4, 2.1),
+    "s0": (32.0, 6.3e-4, 3.4), "s0.1": (31.5, 7.1e-4, 2.0), "s0.3": (31.2, 7.6e-4, 1.5),
+    "s1": (30.9, 8.1e-4, 1.0), "s3": (30.0, 1e-3, 0.8), "feature": (31.6, 6.9e-4, 2.1),
 }  # fmt: skip
 
 
@@ -286,15 +270,19 @@ def planted(**changed):
 
 def test_entries_are_means_over_seeds_by_label_and_task():
     entries, claims = planted()
-    entry = entries["w0.03_noise_40_fd"]
+    entry = entries["s0.3_noise_40_fd"]
     assert entry["value"] == pytest.approx(1.6) and entry["std"] == pytest.approx(0.1)
     assert entry["n"] == SETTING.n and len(entry["values"]) == 3 and entry["unit"] == "FD-avatars"
     labels = [*EXPECTED, "start", "shipped", "mix_0.25", "mix_0.5", "mix_0.75"]
-    measures = [f"{task}_{measure}" for task in ("noise_40", "box") for measure in ("psnr", "mse", "fd")]
+    measures = [
+        f"{task}_{measure}" for task in ("noise_40", "box") for measure in ("psnr", "mse", "fd", "centre")
+    ]
     wanted = {f"{name}_{measure}" for name in labels for measure in measures}
     assert entries.keys() == wanted | {f"{name}_diverged" for name in EXPECTED} | {"real_fd"}
     assert entries["real_fd"]["value"] == pytest.approx(0.4)
-    assert "0.25 of the estimate of w0 and 0.75 of that of w0.3" in entries["mix_0.75_box_psnr"]["detail"]
+    assert (
+        "0.25 of the estimate of start and 0.75 of that of shipped" in entries["mix_0.75_box_psnr"]["detail"]
+    )
     assert [claim.met for claim in claims] == [True] * 3
     assert claims[1].value == pytest.approx(1.1 / 3.5)
 
@@ -302,14 +290,14 @@ def test_entries_are_means_over_seeds_by_label_and_task():
 @pytest.mark.parametrize(
     ("changed", "met"),
     [
-        ({"w0": EXPECTED["w0.1"], "w0_1": EXPECTED["w0"]}, [False, False, False]),  # the two are swapped
-        ({"w0_1": EXPECTED["w0"]}, [False, False, True]),  # the weight does nothing
-        ({"w0_1": (30.9, 8.1e-4, 3.3)}, [True, False, True]),  # worse, and looks no better
-        ({"w0_1": (32.1, 8.1e-4, 1.0)}, [False, True, True]),  # better at no price
+        ({"s0": EXPECTED["s1"], "s1": EXPECTED["s0"]}, [False, False, False]),  # the two are swapped
+        ({"s1": EXPECTED["s0"]}, [False, False, True]),  # the weight does nothing
+        ({"s1": (30.9, 8.1e-4, 3.3)}, [True, False, True]),  # worse, and looks no better
+        ({"s1": (32.1, 8.1e-4, 1.0)}, [False, True, True]),  # better at no price
         ({"feature": (32.2, 6.2e-4, 2.0)}, [True, True, False]),  # another run has less error
-        ({"w0_3": (32.2, 6.2e-4, 2.0)}, [True, True, False]),
-        ({"w0_1": None}, [False, False, False]),
-        ({"w0_03": None}, [True, True, False]),  # one that is missing cannot be compared
+        ({"s3": (32.2, 6.2e-4, 2.0)}, [True, True, False]),
+        ({"s1": None}, [False, False, False]),
+        ({"s0_3": None}, [True, True, False]),  # one that is missing cannot be compared
     ],
 )
 def test_the_claims_on_the_trade_off_are_missed_where_the_figures_say_so(changed, met):
@@ -333,7 +321,7 @@ def test_a_killed_measurement_of_perception_goes_on(small_data, monkeypatch, tmp
         perception.measure(say=lambda _: None)
     assert kept.exists()
     record = perception.measure(say=lambda _: None)
-    labels = ["w0", "w0.1", "feature"]
+    labels = ["s0", "s1", "feature"]
     assert runs == [(name, 0) for name in labels] + [("feature", 0)] + [(name, 1) for name in labels]
     assert not kept.exists() and record["name"] == "bench-perception" and record["kind"] == "benchmark"
     found = record["metrics"]
@@ -341,8 +329,8 @@ def test_a_killed_measurement_of_perception_goes_on(small_data, monkeypatch, tmp
     for name in ("start", "shipped", *labels, "mix_0.25", "mix_0.5", "mix_0.75"):
         for task in perception.TASKS:
             assert len(found[f"{name}_{task}_psnr"]["values"]) == 2
-    assert found["w0_noise_40_psnr"]["value"] != found["start_noise_40_psnr"]["value"]
-    assert record["setting"]["weights"] == (0.0, 0.1) and len(record["claims"]) == 3
+    assert found["s0_noise_40_psnr"]["value"] != found["start_noise_40_psnr"]["value"]
+    assert record["setting"]["strengths"] == (0.0, 1.0) and len(record["claims"]) == 3
     assert json.loads(json.dumps(record, allow_nan=False))
 
 

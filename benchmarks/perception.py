@@ -30,7 +30,6 @@ from benchmarks.trials import (
     ROOT,
     Cells,
     attempted,
-    errors,
     protocol_of,
     shipped,
     stamp,
@@ -40,7 +39,7 @@ from benchmarks.trials import (
 from imagegen import metrics
 from imagegen.degrade import Degradation, Degraded
 from imagegen.evaluation.entries import SQUARED, Entry, over_seeds
-from imagegen.evaluation.restorers import DEGRADATIONS, Restore, by_model, restored
+from imagegen.evaluation.restorers import DEGRADATIONS, Restore, by_model, errors, restored
 from imagegen.evaluation.samples import Protocol, reference
 from imagegen.recipes import DATA, RECIPES, Recipe
 from imagegen.restore import Restorer
@@ -161,9 +160,9 @@ def judged(restore: Restore, images: Tensor, seed: int) -> Row:
     for task in TASKS:
         again = restored(restore, DEGRADATIONS[task], images, seed)
         features = ruler.features(again)
-        row = errors(again, images) | {"fd": metrics.frechet_distance(features, test)}
+        row: Row = errors(again, images) | {"fd": metrics.frechet_distance(features, test)}
         row["centre"] = (features.double().mean(0) - test.double().mean(0)).square().sum().item()
-        found |= {f"{task}_{measure}": value for measure, value in row.items()}
+        found |= {f"{task}_{measure}": row[measure] for measure in MEASURES}
     return found
 
 

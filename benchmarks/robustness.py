@@ -17,14 +17,13 @@ from torch import Tensor
 
 from benchmarks import baselines
 from benchmarks.record import Claim, make
-from benchmarks.trials import errors, shipped
+from benchmarks.trials import shipped
 from imagegen import pretrained
 from imagegen.degrade import Degradation, Degraded
 from imagegen.evaluation.entries import Entry, over_seeds
-from imagegen.evaluation.restorers import Restore, restored
+from imagegen.evaluation.restorers import by_model, errors, restored
 from imagegen.images import to_float
 from imagegen.recipes import DATA, RECIPES
-from imagegen.recipes.restoration import told
 from imagegen.restore import Restorer
 
 MODELS = {
@@ -89,11 +88,6 @@ def conditions(images: Tensor) -> dict[str, Condition]:
     }
 
 
-def by_telling(model: Restorer, sigma: float) -> Restore:
-    """Return how a restorer restores that is told the mask, and this deviation, right or not."""
-    return lambda seen, _: model(*told(model.config, seen.y, seen.known, sigma))
-
-
 def untouched(seen: Degraded, _: Degradation) -> Tensor:
     return seen.y
 
@@ -117,7 +111,7 @@ def measured(name: str, model: Restorer, setting: Setting, say: Callable[[str], 
     images = DATA[RECIPES[MODELS[name]].data]("test").images[: setting.n]
     entries: dict[str, Entry] = {}
     for key, condition in conditions(images).items():
-        ways = {"": by_telling(model, condition.sigma), "_seen": untouched}
+        ways = {"": by_model(model, sigma=condition.sigma), "_seen": untouched}
         ways |= {"_median": median} if key == "salt" else {}
         words = {"": MODELS[name], "_seen": "the damaged image itself", "_median": "median of 3 by 3 pixels"}
         for way, restore in ways.items():

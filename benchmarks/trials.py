@@ -22,9 +22,7 @@ from imagegen import metrics, pretrained
 from imagegen.data import Batches
 from imagegen.evaluation.adversarial import generated
 from imagegen.evaluation.entries import Entry, over_seeds
-from imagegen.evaluation.restorers import CEILING
 from imagegen.evaluation.samples import PROTOCOLS, Protocol, reference
-from imagegen.images import to_float, to_unit
 from imagegen.recipes import DATA, RECIPES, Recipe, set_up
 from imagegen.training import EMA, NonFiniteLoss, run
 
@@ -183,13 +181,6 @@ def compared(features: Tensor, test: Tensor) -> dict[str, float]:
         "fd": metrics.frechet_distance(features, test), "kid": metrics.kernel_distance(features, test),
         "precision": precision, "recall": recall,
     }  # fmt: skip
-
-
-def errors(again: Tensor, images: Tensor) -> dict[str, float]:
-    """Return the means over uint8 images (N, C, H, W) of "psnr" in dB, of an image CEILING at most, and "mse"."""
-    x, clean = to_unit(to_float(again)), to_unit(to_float(images))
-    psnr = metrics.psnr(x, clean, span=1.0).clamp(max=CEILING)
-    return {"psnr": psnr.double().mean().item(), "mse": metrics.mse(x, clean).double().mean().item()}
 
 
 def real(protocol: Protocol) -> dict[str, float]:

@@ -300,6 +300,6 @@ def measure(*, quick: bool = False, say: Callable[[str], None] = print) -> dict:
         torch.set_num_threads(threads)
     record = make("bench-w-space", seconds=time.time() - began, metrics=entries, seed=setting.seeds[0])
     return record | {
-        "weights_sha256": pretrained.card(MODEL)["sha256"], "setting": asdict(setting),
+        "weights_sha256": {MODEL: pretrained.card(MODEL)["sha256"]}, "setting": asdict(setting),
         "claims": [claim.as_dict() for claim in claimed(entries)],
     }  # fmt: skip

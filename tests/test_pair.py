@@ -166,6 +166,7 @@ def test_a_pair_that_does_not_fit_is_refused(change, message):
     ("change", "message"),
     [
         ({"imagined": -1.0}, "imagined is -1.0, expected at least 0"),
+        ({"adversarial": 0.0}, "adversarial is 0.0, expected more than 0"),
         ({"feature": 0.1, "judge": "judge"}, "feature is 0.1"),
         ({"start": "first"}, "start 'first'"),
         ({"critic_lr": 0.0}, "critic_lr is 0.0"),

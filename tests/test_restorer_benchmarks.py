@@ -15,7 +15,7 @@ from imagegen import degrade, pretrained
 from imagegen.classifier import Classifier, ClassifierConfig
 from imagegen.degrade import Degradation, Degraded, Mixture
 from imagegen.evaluation import DEGRADATIONS, restored, samples
-from imagegen.evaluation.restorers import CEILING, SEEDS, by_model, measure_restoration
+from imagegen.evaluation.restorers import CEILING, errors
 from imagegen.images import to_float
 from imagegen.recipes import DATA, RECIPES, RestorationObjective
 from imagegen.restore import Restorer, RestorerConfig
@@ -161,19 +161,6 @@ def test_the_stamp_of_perception_names_files_that_are_there():
     assert {f"src/imagegen/degrade/{path.name}" for path in folder.glob("[!_]*.py")} <= set(perception.CODE)
 
 
-def test_errors_are_those_of_the_restorers_cards():
-    images = smooth(12, 1, 16, 4)
-    model = restorer()
-    card = measure_restoration(by_model(model), "noise_40", images)
-    rows = [
-        trials.errors(restored(by_model(model), DEGRADATIONS["noise_40"], images, seed), images)
-        for seed in SEEDS
-    ]
-    for measure in ("psnr", "mse"):
-        assert card[f"{measure}_noise_40"]["values"] == [row[measure] for row in rows]
-    assert trials.errors(images, images) == {"psnr": pytest.approx(CEILING), "mse": 0.0}
-
-
 # ---- perception --------------------------------------------------------------------------------------------------
 
 
@@ -221,10 +208,10 @@ def test_restored_images_are_judged_against_the_same_images(small_data):
     assert abs(found["noise_40_fd"]) < 1e-3
     raw = perception.judged(lambda seen, _: seen.y, images, 3)
     again = restored(lambda seen, _: seen.y, task, images, 3)
-    assert raw["noise_40_psnr"] == trials.errors(again, images)["psnr"] and raw["noise_40_fd"] > 0.1
+    assert raw["noise_40_psnr"] == errors(again, images)["psnr"] and raw["noise_40_fd"] > 0.1
     assert raw["noise_40_psnr"] != perception.judged(lambda seen, _: seen.y, images, 4)["noise_40_psnr"]
     grey = torch.full_like(images, 128)
-    psnr = trials.errors(restored(lambda seen, _: seen.y, task, grey, 0), grey)["psnr"]
+    psnr = errors(restored(lambda seen, _: seen.y, task, grey, 0), grey)["psnr"]
     assert psnr == pytest.approx(-20 * math.log10(0.2), abs=0.15)  # the clamp at 2.5 deviations takes 0.1 dB
 
 
@@ -236,7 +223,7 @@ def test_mixes_lead_from_the_first_to_the_last(monkeypatch):
     made = perception.untrained(perception.Given(perception.QUICK, ends, images, images))
     assert set(made) == {"start", "shipped", "mix_0.25", "mix_0.5", "mix_0.75"}
     task = DEGRADATIONS["noise_40"]
-    noise = {name: trials.errors(restored(way, task, images, 0), images)["mse"] for name, way in made.items()}
+    noise = {name: errors(restored(way, task, images, 0), images)["mse"] for name, way in made.items()}
     assert noise["start"] > 1.5 * noise["mix_0.25"] > 1.5**2 * noise["mix_0.5"] > 1.5**3 * noise["mix_0.75"]
     assert noise["shipped"] == 0
 
@@ -374,10 +361,10 @@ def test_salt_and_photons_have_the_mean_squared_error_of_the_noise(name):
 def test_a_restorer_is_told_the_mask_and_the_conditions_deviation():
     model, seen = restorer(), Degradation(mask="half", noise="gaussian", amount=0.4)
     seen = seen(torch.zeros(3, 1, 16, 16), generator=seeded())
-    assert_close(robustness.by_telling(model, 0.7)(seen, None), model(seen.y, seen.known, 0.7))
+    assert_close(by_model(model, sigma=0.7)(seen, None), model(seen.y, seen.known, 0.7))
     known = torch.ones(3, 1, 16, 16, dtype=torch.bool)
     whole = seen._replace(known=None)
-    assert_close(robustness.by_telling(model, 0.7)(whole, None), model(seen.y, known, 0.7))
+    assert_close(by_model(model, sigma=0.7)(whole, None), model(seen.y, known, 0.7))
     assert not torch.allclose(model(seen.y, seen.known, 0.7), model(seen.y, seen.known, 0.4), atol=1e-3)
 
 
@@ -437,9 +424,9 @@ def test_a_shipped_restorer_keeps_what_is_claimed_on_a_few_images(name):
     model, psnr = pretrained.load(name), {}
     for key, condition in robustness.conditions(images).items():
         if key in ("told_40", "told_low", "told_high", "shifted"):
-            restore = robustness.by_telling(model, condition.sigma)
+            restore = by_model(model, sigma=condition.sigma)
             again = restored(restore, condition.damage, condition.images, 0)
-            psnr[key] = trials.errors(again, condition.images)["psnr"]
+            psnr[key] = errors(again, condition.images)["psnr"]
     assert all(psnr["told_40"] - 0.1 > value for key, value in psnr.items() if key != "told_40"), psnr
 
 

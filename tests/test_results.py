@@ -168,6 +168,26 @@ def test_a_planted_fault_is_found(results, cards, plant, expected):
     assert any(expected in line for line in new), new
 
 
+def stale_benchmarks(found, cards):
+    """Return which benchmarks were measured on other weights than those that are shipped."""
+    return {
+        (name, model)
+        for name, result in found.items()
+        for model, sha256 in result.get("weights_sha256", {}).items()
+        if cards.get(model, {}).get("sha256") != sha256
+    }
+
+
+def test_benchmarks_were_measured_on_the_shipped_weights(cards):
+    found = {result["name"]: result for result in results_page.load(FOLDER, "benchmark")}
+    assert {"bench-priors", "bench-robustness", "bench-w-space"} <= {
+        name for name, result in found.items() if result.get("weights_sha256")
+    }
+    assert not stale_benchmarks(found, cards), "run `python -m benchmarks --only ...` for these"
+    other = cards | {"restore-avatars": {"sha256": "0"}}
+    assert ("bench-robustness", "restore-avatars") in stale_benchmarks(found, other)
+
+
 # ---- computed anew ---------------------------------------------------------------------------------------------
 
 

@@ -42,12 +42,17 @@ def fits(config: RestorerConfig, degradation: Degradation) -> bool:
     )
 
 
-def by_model(model: Restorer) -> Restore:
-    """Return how a restorer restores; it is told the mask, and sigma where the noise is Gaussian."""
+def by_model(model: Restorer, *, sigma: float | None = None) -> Restore:
+    """Return how a restorer restores; it is told the mask, and the noise's deviation: 0 where it is not Gaussian.
+
+    sigma: in units of [-1, 1], what it is told instead, right or not.
+    """
 
     def restore(seen: Degraded, degradation: Degradation) -> Tensor:
-        sigma = degradation.amount if degradation.noise == "gaussian" else 0.0
-        return model(*told(model.config, seen.y, seen.known, sigma))
+        said = sigma
+        if said is None:
+            said = degradation.amount if degradation.noise == "gaussian" else 0.0
+        return model(*told(model.config, seen.y, seen.known, said))
 
     return restore
 
@@ -70,6 +75,17 @@ def restored(restore: Restore, degradation: Degradation, images: Tensor, seed: i
     return torch.cat(found)
 
 
+def errors(again: Tensor, images: Tensor) -> dict[str, float]:
+    """Return means over uint8 images (N, C, H, W): "psnr" in dB, of an image CEILING at most, "ssim" and "mse"."""
+    x, clean = to_unit(to_float(again)), to_unit(to_float(images))
+    found = {
+        "psnr": metrics.psnr(x, clean, span=1.0).clamp(max=CEILING),
+        "ssim": metrics.ssim(x, clean, span=1.0),
+        "mse": metrics.mse(x, clean),
+    }
+    return {measure: values.double().mean().item() for measure, values in found.items()}
+
+
 def measure_restoration(restore: Restore, name: str, images: Tensor, *, protocol: Protocol | None = None,
                         device: torch.device | str = "cpu") -> dict[str, Entry]:  # fmt: skip
     """Return PSNR, SSIM, squared error and, by a protocol, the Frechet distance of restored images to the clean ones.
@@ -84,13 +100,7 @@ def measure_restoration(restore: Restore, name: str, images: Tensor, *, protocol
     images = images[: protocol.n] if protocol else images
     for seed in seeds:
         again = restored(restore, degradation, images, seed, device=device)
-        x, clean = to_unit(to_float(again)), to_unit(to_float(images))
-        row = {
-            "psnr": metrics.psnr(x, clean, span=1.0).clamp(max=CEILING),
-            "ssim": metrics.ssim(x, clean, span=1.0),
-            "mse": metrics.mse(x, clean),
-        }
-        row = {measure: values.double().mean().item() for measure, values in row.items()}
+        row = errors(again, images)
         if protocol:
             ruler, _, test = reference(protocol, device)
             fd = metrics.frechet_distance(ruler.features(again), test[: len(again)])

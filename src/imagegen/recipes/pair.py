@@ -26,6 +26,7 @@ class PairObjective(RestorationObjective):
     Raises: ValueError: a name or number that no training can use.
     """
 
+    adversarial: float = 0.01
     imagined: float = 1.0
     network: ClassVar = Pair
 
@@ -35,6 +36,8 @@ class PairObjective(RestorationObjective):
             raise ValueError(f"feature is {self.feature} and start {self.start!r}: a pair has neither")
         if not self.imagined >= 0:
             raise ValueError(f"imagined is {self.imagined}, expected at least 0")
+        if not self.adversarial > 0:
+            raise ValueError(f"adversarial is {self.adversarial}, expected more than 0: the restorer plays")
 
     @property
     def reported(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from imagegen import degrade, pretrained
 from imagegen.classifier import Classifier, ClassifierConfig
 from imagegen.degrade import Degradation, Degraded, Mixture
 from imagegen.evaluation import DEGRADATIONS, restored, samples
-from imagegen.evaluation.restorers import CEILING, errors
+from imagegen.evaluation.restorers import CEILING, by_model, errors
 from imagegen.images import to_float
 from imagegen.recipes import DATA, RECIPES, RestorationObjective
 from imagegen.restore import Restorer, RestorerConfig

@@ -13,7 +13,9 @@ from imagegen import cli, data, evaluation, metrics, pretrained, recipes
 from imagegen.classifier import Classifier, ClassifierConfig
 from imagegen.degrade import Degradation
 from imagegen.evaluation import DEGRADATIONS, Protocol, restorers
+from imagegen.gan import GANConfig
 from imagegen.images import to_float, to_uint8
+from imagegen.pair import Pair, PairConfig
 from imagegen.restore import Restorer, RestorerConfig
 from imagegen.training import seed_of
 
@@ -174,6 +176,28 @@ def test_the_command_evaluates_a_restorer(capsys, shelf):
         assert result["metrics"][name]["values"] == pytest.approx(entry["values"], rel=1e-4), name
     code, out, err = call(capsys, "evaluate", "restore-small", "--json", "--quiet", "--limit", 20, *places)
     assert code == 0 and json.loads(out)["metrics"]["psnr_a"]["n"] == 20, err
+
+
+def test_of_a_pair_the_generator_and_the_restorer_are_measured_as_others_of_their_kind(capsys, shelf):
+    torch.manual_seed(1)
+    pair = Pair(PairConfig(GANConfig(image_shape=SHAPE, latent_dim=5, width=6, critic_width=4), CONFIG))
+    pair.estimator.load_state_dict(restorer().estimator.state_dict())
+    card = {"recipe": {"data": "made-up", "ema": 0.99}, "metrics": {}, "name": "pair-small"}
+    pretrained.save(pair, card, folder=shelf)
+    code, out, err = call(capsys, "evaluate", "pair-small", "--json", "--quiet", "--weights", shelf,
+                          "--results", shelf / "results")  # fmt: skip
+    assert code == 0, err
+    result = json.loads(out)
+    model, protocol = pretrained.load("pair-small", folder=shelf), evaluation.PROTOCOLS["made-up"]
+    drawn = evaluation.measure_gan(model.gan, protocol, ema=0.99)
+    alone = pretrained.load("restore-small", folder=shelf)
+    wanted = drawn | evaluation.measure_restorer(alone, IMAGES, protocol=protocol)
+    assert result["family"] == "pair" and list(result["metrics"]) == list(wanted)
+    for name in set(wanted) - {"images_per_second"}:
+        entry = result["metrics"][name]
+        assert entry["values"] == pytest.approx(wanted[name]["values"], rel=1e-4), name
+        assert entry["detail"] == wanted[name]["detail"]
+    assert result["protocol"]["features"] == "judge"
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["mask and noise", "smaller"])

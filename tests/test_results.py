@@ -24,7 +24,7 @@ NBSP = "\N{NO-BREAK SPACE}"
 AGAIN = "run `imagegen evaluate --all`"
 
 # families with a protocol
-SAMPLED = ("vae", "autoencoder", "vqvae", "prior", "hierarchy", "gan", "stylegan", "restorer")
+SAMPLED = ("vae", "autoencoder", "vqvae", "prior", "hierarchy", "gan", "stylegan", "restorer", "pair")
 ENDINGS = ("_normal", "_fitted", "_uniform", "_told", "_detail")  # the ways in which some of them are sampled
 
 

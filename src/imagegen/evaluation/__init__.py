@@ -4,7 +4,7 @@ The names of the parts are importable from here: `reconstruction` measures model
 `codes` a VQ-VAE and a prior over its codes, `levels` a hierarchy and the priors of its levels, `code_length` how many
 bits store an image, `attributes` classifiers and attribute decoders, `directions` what steers a generator, `samples`
 any generator against the real images of its data set, `adversarial` a GAN, `restorers` what a restorer makes of
-degraded images.
+degraded images. Of a pair its generator and its restorer are measured, each as others of its kind.
 """
 
 import dataclasses
@@ -42,6 +42,7 @@ from imagegen.evaluation.samples import (
 )
 from imagegen.gan import GAN
 from imagegen.hierarchy import HierarchicalVQVAE
+from imagegen.pair import Pair
 from imagegen.prior import Prior
 from imagegen.recipes import DATA, RecipeError
 from imagegen.restore import Restorer
@@ -165,6 +166,10 @@ def evaluate(name: str, *, folder: Path | str = pretrained.FOLDER, limit: int | 
         measured = measure_gan(model, protocol, ema=ema, progress=progress, **where) if protocol else {}
     elif isinstance(model, Restorer):
         measured = measure_restorer(model, images, protocol=protocol, progress=progress, **where)
+    elif isinstance(model, Pair):
+        ema = card.get("recipe", {}).get("ema")
+        measured = measure_gan(model.gan, protocol, ema=ema, progress=progress, **where) if protocol else {}
+        measured |= measure_restorer(model.estimator, images, protocol=protocol, progress=progress, **where)
     else:
         train, options = DATA[source]("train").images, {"progress": progress} | where
         if isinstance(model, VAE):

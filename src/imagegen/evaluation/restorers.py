@@ -13,7 +13,7 @@ from imagegen.evaluation.entries import SQUARED, Entry, over_seeds
 from imagegen.evaluation.samples import BATCH, Protocol, reference
 from imagegen.images import to_float, to_uint8, to_unit
 from imagegen.recipes.restoration import told
-from imagegen.restore import Restorer, RestorerConfig
+from imagegen.restore import Estimator, Restorer, RestorerConfig
 from imagegen.training import seed_of
 
 Restore = Callable[[Degraded, Degradation], Tensor]  # -> images (B, C, H, W), about in [-1, 1]
@@ -42,7 +42,7 @@ def fits(config: RestorerConfig, degradation: Degradation) -> bool:
     )
 
 
-def by_model(model: Restorer, *, sigma: float | None = None) -> Restore:
+def by_model(model: Restorer | Estimator, *, sigma: float | None = None) -> Restore:
     """Return how a restorer restores; it is told the mask, and the noise's deviation: 0 where it is not Gaussian.
 
     sigma: in units of [-1, 1], what it is told instead, right or not.
@@ -118,9 +118,9 @@ def measure_restoration(restore: Restore, name: str, images: Tensor, *, protocol
     return entries
 
 
-def measure_restorer(model: Restorer, images: Tensor, *, protocol: Protocol | None = None, progress: bool = False,
-                     device: torch.device | str = "cpu") -> dict[str, Entry]:  # fmt: skip
-    """Return the measures of a restorer for every degradation of DEGRADATIONS that it can be given."""
+def measure_restorer(model: Restorer | Estimator, images: Tensor, *, protocol: Protocol | None = None,
+                     progress: bool = False, device: torch.device | str = "cpu") -> dict[str, Entry]:  # fmt: skip
+    """Return the measures of a restorer, or of a pair's, for every degradation of DEGRADATIONS that it can be given."""
     model = model.to(device, memory_format=torch.channels_last).eval()
     names = [name for name, degradation in DEGRADATIONS.items() if fits(model.config, degradation)]
     entries: dict[str, Entry] = {}

@@ -5,6 +5,7 @@ PYTHON ?= python3
 export WORKERS ?= 2
 PORT ?= 8000
 MINUTES ?= 25
+SEED ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help env data site-packages book serve test lint format notebooks pytest test-site linkcheck bench ledger \
-	mutants weights lock colab-resolve clean-notebooks address clean
+	mutants weights assignments grade grade-demo lock colab-resolve clean-notebooks address clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -101,6 +102,17 @@ bench: $(ENV) data  ## measure against the figures to beat
 
 weights: $(ENV) data  ## train each recipe whose shipped weights are out of date (MINUTES=25)
 	$(BIN)/imagegen train --stale --minutes $(MINUTES)
+
+# --- courses -------------------------------------------------------------------------------------------------------
+
+assignments: $(ENV)  ## make the students' notebooks, without solutions, in _build/course/release (SEED=1)
+	$(BIN)/python scripts/coursework.py release --seed $(SEED)
+
+grade: $(ENV)  ## grade what lies in _build/course/submitted/STUDENT/ASSIGNMENT, best in a container
+	$(BIN)/python scripts/coursework.py grade
+
+grade-demo: $(ENV)  ## grade a simulated class of 30, and print who made which mistake
+	$(BIN)/python -m tests.assignments
 
 # --- upkeep --------------------------------------------------------------------------------------------------------
 

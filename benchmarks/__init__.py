@@ -31,7 +31,7 @@ ON_REQUEST = {
     "codebook": 40, "hierarchy": 12, "ring": 5, "stability": 11, "gan": 21,
     "gan-curves": 5, "gan-features": 4, "ablation": 35, "families": 20,
     "w-space": 8, "ladder": 8, "baselines": 3,
-    "perception": 25, "robustness": 4, "priors": 8,
+    "perception": 45, "robustness": 4, "priors": 8,
 }  # fmt: skip
 
 

@@ -196,8 +196,8 @@ def words_of(setting: Setting) -> dict[str, str]:
     length = f"{setting.n_steps:,} steps from {START}"
     words = {"start": f"{START}, as shipped", "shipped": f"{NAME}, as shipped"}
     for strength in setting.strengths:
-        beside = f"{strength:g} times the recipe's feature loss and critic beside it"
-        words[label(strength)] = f"{length}, squared error {beside if strength else 'alone'}"
+        beside = f", and {strength:g} times the recipe's feature loss and critic"
+        words[label(strength)] = f"{length}, squared error{beside if strength else ' alone'}"
     words[FEATURE] = f"{length}, squared error and the recipe's feature loss, no critic"
     for alpha in ALPHAS:
         words[f"mix_{alpha:g}"] = f"{1 - alpha:g} of the estimate of start and {alpha:g} of that of shipped"

@@ -5,6 +5,7 @@ PYTHON ?= python3
 export WORKERS ?= 2
 PORT ?= 8000
 MINUTES ?= 25
+COURSE ?= course
 SEED ?= 1
 
 VENV := .venv
@@ -105,11 +106,11 @@ weights: $(ENV) data  ## train each recipe whose shipped weights are out of date
 
 # --- courses -------------------------------------------------------------------------------------------------------
 
-assignments: $(ENV)  ## make the students' notebooks, without solutions, in _build/course/release (SEED=1)
-	$(BIN)/python scripts/coursework.py release --seed $(SEED)
+assignments: $(ENV)  ## make the students' notebooks, without solutions, in course/release (SEED=1)
+	$(BIN)/python scripts/coursework.py release --course $(COURSE) --seed $(SEED)
 
-grade: $(ENV)  ## grade what lies in _build/course/submitted/STUDENT/ASSIGNMENT, best in a container
-	$(BIN)/python scripts/coursework.py grade
+grade: $(ENV)  ## grade what lies in course/submitted/STUDENT/ASSIGNMENT, best in a container
+	$(BIN)/python scripts/coursework.py grade --course $(COURSE)
 
 grade-demo: $(ENV)  ## grade a simulated class of 30, and print who made which mistake
 	$(BIN)/python -m tests.assignments

@@ -5,31 +5,62 @@
 
 The source notebooks hold solutions and hidden tests. `release` copies them into COURSE/source with the seed of the
 hidden tests' draws, and lets nbgrader make COURSE/release, which holds neither. `grade` takes what lies at
-COURSE/submitted/STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb. A submission runs with the rights of whoever grades it: do that in
-a container without network.
+COURSE/submitted/STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb. Scores, and what was given for written answers by hand (`nbgrader
+formgrader`), are kept in COURSE/gradebook.db.
+
+A submission runs with the rights of whoever grades it. It can read and write whatever that user can, the sources and
+the gradebook too, and can replace what the hidden tests call in torch itself. So grade in a container without network,
+look at what comes out of it, and let nobody's grade hang on these tests alone.
 """
 
 import argparse
-import ast
+import csv
 import logging
 import os
 import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
-from nbgrader.api import Gradebook
+from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.apps import NbGraderAPI
-from nbgrader.plugins.export import CsvExportPlugin
+from nbgrader.converters import Autograde
+from nbgrader.preprocessors import NbGraderPreprocessor
+from nbgrader.utils import is_grade
 from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE, COURSE = ROOT / "book/assignments/source", ROOT / "_build/course"
+SOURCE, COURSE = ROOT / "book/assignments/source", ROOT / "course"
 HIDDEN = "### BEGIN HIDDEN TESTS"
 SEED = re.compile(r"^(\s*)SEED = \d+$", re.MULTILINE)
+STUDENT = re.compile(r"[\w.@+-]+")
 TOOLS = "tools"  # the cell of what tests compare with
-TIMEOUT = 300  # seconds a cell
+TIMEOUT = 60  # seconds a cell
+
+
+class Failure(NamedTuple):
+    """A submission without a score, or one that was graded with something missing, and why."""
+
+    student: str
+    assignment: str
+    reason: str
+
+
+class OnlyErrors(NbGraderPreprocessor):
+    """Keep of a graded cell's outputs the errors alone.
+
+    nbgrader takes a displayed number for partial points, which a solution could display itself, and any warning for a
+    failed test.
+    """
+
+    def preprocess(self, nb, resources):
+        for cell in nb.cells:
+            if cell.cell_type == "code" and is_grade(cell):
+                cell.outputs = [output for output in cell.outputs if output.output_type == "error"]
+        return nb, resources
 
 
 def config_of(course: Path, *, timeout: int = TIMEOUT) -> Config:
@@ -37,15 +68,31 @@ def config_of(course: Path, *, timeout: int = TIMEOUT) -> Config:
     here = str(Path(sys.executable).parent)  # nbgrader calls `alembic` by name when it makes its database
     if here not in os.environ["PATH"].split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join((here, os.environ["PATH"]))
+    steps = list(Autograde.autograde_preprocessors.default_args[0])
     config = Config()
     config.CourseDirectory.root = str(course)
     config.CourseDirectory.course_id = "imagegen"
     config.ExecutePreprocessor.timeout = timeout
     config.ExecutePreprocessor.interrupt_on_timeout = True
     config.ClearSolutions.code_stub = {"python": "# YOUR CODE HERE\nraise NotImplementedError()"}
-    config.NbGrader.logfile = ""
-    config.Application.log_level = logging.ERROR
+    config.Autograde.autograde_preprocessors = [steps[0], OnlyErrors, *steps[1:]]  # after the execution
+    config.NbGraderAPI.log_level = logging.WARNING
     return config
+
+
+def database(course: Path) -> Gradebook:
+    return Gradebook(f"sqlite:///{course / 'gradebook.db'}")
+
+
+def grade_id(cell: nbformat.NotebookNode) -> str:
+    return cell.metadata.get("nbgrader", {}).get("grade_id", "")
+
+
+def is_graded(cell: nbformat.NotebookNode) -> bool:
+    return bool(cell.metadata.get("nbgrader", {}).get("grade"))
+
+
+# ---- the students' notebooks -------------------------------------------------------------------------------------
 
 
 def names(source: Path = SOURCE) -> list[str]:
@@ -56,72 +103,178 @@ def names(source: Path = SOURCE) -> list[str]:
     return found
 
 
-def tools_of(notebook: nbformat.NotebookNode) -> str:
-    """Return the functions of the notebook's cell of tools, as source. Raises: ValueError: there is no such cell."""
-    cells = [cell for cell in notebook.cells if grade_id(cell) == TOOLS]
-    if len(cells) != 1:
-        raise ValueError(f"{len(cells)} cells are called {TOOLS!r}, expected one")
-    parts = ast.parse(cells[0].source).body
-    wanted = (ast.FunctionDef, ast.Import, ast.ImportFrom)
-    return "\n".join(ast.unparse(part) for part in parts if isinstance(part, wanted))
-
-
-def grade_id(cell: nbformat.NotebookNode) -> str:
-    return cell.metadata.get("nbgrader", {}).get("grade_id", "")
-
-
 def prepared(notebook: nbformat.NotebookNode, seed: int) -> nbformat.NotebookNode:
-    """Return a source notebook whose hidden tests draw from the seed, and define anew what they compare with.
+    """Return a source notebook whose hidden tests draw from the seed, and begin with the cell of tools anew.
 
-    A student's cell that runs before them can rebind a function; what the hidden lines define themselves it cannot.
+    So what a student's cell has bound to the name of a tool or of a builtin is bound back. Raises: ValueError: there is
+    no such cell, or a hidden test has no line SEED = NUMBER.
     """
-    tools = tools_of(notebook)
+    tools = [cell.source for cell in notebook.cells if grade_id(cell) == TOOLS]
+    if len(tools) != 1:
+        raise ValueError(f"{len(tools)} cells are called {TOOLS!r}, expected one")
     for cell in notebook.cells:
         if HIDDEN in cell.source:
             before, hidden = cell.source.split(HIDDEN, 1)
             if not SEED.search(hidden):
                 raise ValueError(f"the hidden tests of {grade_id(cell)} have no line SEED = NUMBER")
             hidden = SEED.sub(rf"\g<1>SEED = {seed}", hidden)
-            cell.source = f"{before}{HIDDEN}\n{tools}{hidden}"
+            cell.source = f"{before}{HIDDEN}\nfrom builtins import *\n{tools[0]}{hidden}"
     return notebook
 
 
-def release(course: Path = COURSE, *, source: Path = SOURCE, seed: int = 1) -> list[Path]:
-    """Make the students' notebooks of all assignments; return their paths. What the course held of them is replaced.
+def check_replaceable(course: Path, name: str, notebook: nbformat.NotebookNode) -> None:
+    """Raises: RuntimeError: the notebook has other graded cells than the one that students have handed in."""
+    if not (course / "gradebook.db").exists():
+        return
+    with database(course) as book:
+        try:
+            known = book.find_notebook(name, name)
+        except MissingEntry:
+            return
+        before = {cell.name for cell in known.grade_cells}
+        after = {grade_id(cell) for cell in notebook.cells if is_graded(cell)}
+        if known.submissions and before != after:
+            raise RuntimeError(
+                f"{name}: submissions are there, and the graded cells {', '.join(sorted(before ^ after))} differ: "
+                "release it in another course"
+            )
 
-    Raises: RuntimeError: nbgrader refuses a notebook.
+
+def release(course: Path = COURSE, *, source: Path = SOURCE, seed: int = 1) -> list[Path]:
+    """Make the students' notebooks of all assignments; return their paths.
+
+    What the course held of them is replaced; submissions and grades stay.
+    Raises: ValueError: the source lies where the course keeps its copy, or a notebook cannot be prepared. RuntimeError:
+        its graded cells have changed since students handed it in, or nbgrader refuses it.
     """
-    made = []
+    if source.resolve() == (course / "source").resolve():
+        raise ValueError(f"the source is {source}, where the course keeps its copy: name another folder")
+    made = {}
     for name in names(source):
+        made[name] = prepared(nbformat.read(source / name / f"{name}.ipynb", as_version=4), seed)
+        check_replaceable(course, name, made[name])
+    api = NbGraderAPI(config=config_of(course))
+    for name, notebook in made.items():
         target = course / "source" / name
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source / name, target, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-        path = target / f"{name}.ipynb"
-        nbformat.write(prepared(nbformat.read(path, as_version=4), seed), path)
-        made.append(course / "release" / name / path.name)
-    api = NbGraderAPI(config=config_of(course))
-    for name in names(source):
+        nbformat.write(notebook, target / f"{name}.ipynb")
         answer = api.generate_assignment(name, force=True, create=True)
         if not answer["success"]:
-            raise RuntimeError(f"nbgrader does not take {name}: {answer.get('log')}")
-    return made
+            raise RuntimeError(f"nbgrader does not take {name}: {answer['log']}")
+    return [course / "release" / name / f"{name}.ipynb" for name in made]
 
 
-def grade(course: Path = COURSE, *, timeout: int = TIMEOUT) -> Path:
-    """Grade all that was handed in, one after the other, and return the CSV of the scores.
+# ---- what was handed in ------------------------------------------------------------------------------------------
 
-    One that cannot be read or graded has no score there and does not stop the others; it is named on stderr.
+
+def staged(path: Path, target: Path) -> str:
+    """Copy a handed-in notebook, without what steers its execution; return which graded cells are missing, in words.
+
+    Only the notebook is taken, as a file beside it could stand for a library. Of a cell's metadata nbgrader's is kept:
+    by a tag a cell would not be executed. Raises: OSError, ValueError: it cannot be read.
     """
-    api = NbGraderAPI(config=config_of(course, timeout=timeout))
-    for folder in sorted((course / "submitted").glob("*/*")):
-        student, name = folder.parent.name, folder.name
-        answer = api.autograde(name, student, force=True, create=True)
-        if not answer["success"]:
-            print(f"{student}, {name}: not graded", file=sys.stderr)
-    exported = course / "grades.csv"
-    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
-        CsvExportPlugin(to=str(exported)).export(book)
-    return exported
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "nbgrader"}
+    target.parent.mkdir(parents=True)
+    nbformat.write(notebook, target)
+    there = {grade_id(cell) for cell in notebook.cells if is_graded(cell)}
+    with_all = nbformat.read(target_of(path), as_version=4)
+    missing = [grade_id(cell) for cell in with_all.cells if is_graded(cell) and grade_id(cell) not in there]
+    return f"graded cells are missing: {', '.join(missing)}" if missing else ""
+
+
+def target_of(path: Path) -> Path:
+    """Return the released notebook of one at submitted/STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb."""
+    course, name = path.parents[3], path.stem
+    return course / "release" / name / f"{name}.ipynb"
+
+
+def forget(course: Path, name: str, student: str) -> None:
+    """Take back the scores that tests gave this student before; those that were given by hand stay."""
+    with database(course) as book:
+        try:
+            submission = book.find_submission(name, student)
+        except MissingEntry:
+            return
+        for notebook in submission.notebooks:
+            for score in notebook.grades:
+                score.auto_score = None
+        book.db.commit()
+
+
+def grade_one(api: NbGraderAPI, course: Path, stage: Path, path: Path) -> str:
+    """Grade one submission; return what went wrong, in words, or ""."""
+    name, student = path.stem, path.parents[1].name
+    forget(course, name, student)
+    if not path.is_file():
+        return f"there is no {path.name}"
+    try:
+        missing = staged(path, stage / student / name / path.name)
+    except (OSError, ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+        return f"it cannot be read: {str(error)[:100]}"
+    answer = api.autograde(name, student, force=True, create=True)
+    if not answer["success"]:
+        lines = [
+            line.strip() for line in (answer["log"] or "").splitlines() if re.match(r"\s*[\w.]+Error\b", line)
+        ]
+        return f"it could not be run to its end: {lines[-1] if lines else answer.get('error')}"
+    return missing
+
+
+def grade(course: Path = COURSE, *, timeout: int = TIMEOUT) -> tuple[Path, list[Failure]]:
+    """Grade all that was handed in, one after the other; return the CSV of the scores and what could not be graded.
+
+    One that fails does not stop the others: it has no score, and its row says why.
+    Raises: FileNotFoundError: nothing was released, or nothing handed in.
+    """
+    released = sorted(path.name for path in (course / "release").glob("*") if path.is_dir())
+    folders = sorted(path for path in (course / "submitted").glob("*/*") if path.is_dir())
+    if not released or not folders:
+        what = "submitted/STUDENT/ASSIGNMENT" if released else "release, see `release`"
+        raise FileNotFoundError(f"{course} has nothing in {what}")
+    failures, rows = [], []
+    with tempfile.TemporaryDirectory() as stage:
+        config = config_of(course, timeout=timeout)
+        config.CourseDirectory.submitted_directory = stage
+        api = NbGraderAPI(config=config)
+        for folder in folders:
+            student, name = folder.parent.name, folder.name
+            if name not in released or not STUDENT.fullmatch(student):
+                failures.append(Failure(student, name, "no such assignment, or no name for a student"))
+                continue
+            if wrong := grade_one(api, course, Path(stage), folder / f"{name}.ipynb"):
+                failures.append(Failure(student, name, wrong))
+            rows.append(row_of(course, student, name, wrong))
+    path = course / "grades.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path, failures
+
+
+COLUMNS = ("student", "assignment", "score", "of", "tests", "written", "to_grade_by_hand", "remark")
+
+
+def row_of(course: Path, student: str, name: str, remark: str) -> dict[str, str | float | int]:
+    """Return a student's row: the score of tests and of written answers; empty where no test was run."""
+    row: dict[str, str | float | int] = dict.fromkeys(COLUMNS, "")
+    row |= {"student": student, "assignment": name, "remark": remark}
+    with database(course) as book:
+        row["of"] = book.find_assignment(name).max_score
+        try:
+            (notebook,) = book.find_submission(name, student).notebooks
+        except (MissingEntry, ValueError):
+            return row
+        tests = [g.auto_score for g in notebook.grades if g.cell_type == "code" and g.auto_score is not None]
+        written = [g for g in notebook.grades if g.cell_type != "code"]
+        by_hand = [g.manual_score for g in written if g.manual_score is not None]
+        row["to_grade_by_hand"] = sum(bool(g.needs_manual_grade) for g in written)
+        if tests:
+            row |= {"tests": sum(tests), "written": sum(by_hand), "score": sum(tests) + sum(by_hand)}
+    return row
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -138,11 +291,18 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             command.add_argument("--timeout", type=int, default=TIMEOUT)
     options = vars(parser.parse_args(arguments))
-    if options.pop("command") == "grade":
-        print(grade(**options))
-    else:
-        print(*release(**options), sep="\n")
-    return 0
+    try:
+        if options.pop("command") == "release":
+            print(*release(**options), sep="\n")
+            return 0
+        path, failures = grade(**options)
+    except (FileNotFoundError, RuntimeError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(path)
+    for failure in failures:
+        print(f"{failure.student}, {failure.assignment}: {failure.reason}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

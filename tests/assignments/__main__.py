@@ -4,9 +4,8 @@ Prints each student's mistake beside the score, and leaves the CSV, the gradeboo
 """
 
 import argparse
-import csv
-import shutil
 import sys
+import tempfile
 import time
 from itertools import cycle, islice
 from pathlib import Path
@@ -24,25 +23,25 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--students", type=int, default=30)
-    parser.add_argument("--course", type=Path, default=ROOT / "_build/course-demo")
+    parser.add_argument("--course", type=Path, help="an empty or new folder; a temporary one unless given")
     options = parser.parse_args()
-    shutil.rmtree(options.course, ignore_errors=True)
-    coursework.release(options.course)
+    course = options.course or Path(tempfile.mkdtemp(prefix="course-"))
+    if course.exists() and any(course.iterdir()):
+        print(f"{course} is not empty: name another folder", file=sys.stderr)
+        return 1
+    coursework.release(course)
     everyone = [(name, submission) for name in classes.ALL for submission in classes.of(name)]
     told = {}
     for i, (name, submission) in enumerate(islice(cycle(everyone), options.students), 1):
-        student = f"student-{i:02d}"
-        told[student] = submission
-        simulated.hand_in(options.course, name, {student: submission})
+        told[f"student-{i:02d}"] = submission
+        simulated.hand_in(course, name, {f"student-{i:02d}": submission})
     began = time.perf_counter()
-    path = coursework.grade(options.course)
+    path, _ = coursework.grade(course)
     seconds = time.perf_counter() - began
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = {row["student_id"]: row for row in csv.DictReader(file)}
-    for student, submission in told.items():
-        row = rows.get(student)
-        score = f"{row['assignment']:12s} {row['score']:>5s} of {row['max_score']}" if row else "no score"
-        print(f"{student}  {score:28s} {submission.name}: {submission.story}")
+    for student, row in simulated.rows(path).items():
+        score = f"{row['assignment']:12s} {row['tests'] or 'none':>5s} of {row['of']}"
+        remark = f" ({row['remark']})" if row["remark"] else ""
+        print(f"{student}  {score:26s} {told[student].name}: {told[student].story}{remark}")
     print(f"{len(told)} submissions in {seconds:.0f} s, {seconds / len(told):.1f} s each: {path}")
     return 0
 

@@ -2,7 +2,7 @@
 
 import nbformat
 from tests.assignments import hostile, of_likelihood
-from tests.assignments.submission import Notebook, Submission
+from tests.assignments.submission import Notebook, Submission, points_of
 
 import coursework
 
@@ -19,4 +19,7 @@ def of(name: str) -> tuple[Submission, ...]:
     """Return all submissions of an assignment, the reference first."""
     made = ALL[name]
     tricks = hostile.of(source_of(name), made.WRONG[0]) if name == TRIED else ()
-    return (REFERENCE, *made.RIGHT, *made.WRONG, *tricks)
+    source = source_of(name)
+    bare = dict.fromkeys(hostile.solutions_of(source), "raise NotImplementedError")
+    nothing = Submission("nothing-done", "Handed in as it was given.", bare, points_of(source))
+    return (REFERENCE, nothing, *made.RIGHT, *made.WRONG, *tricks)

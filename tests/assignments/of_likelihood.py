@@ -4,7 +4,21 @@ from tests.assignments.submission import Submission
 
 RIGHT = (
     Submission(
-        "by-torch-distributions", "Everything by torch.distributions, and Rao-Blackwell nowhere.",
+        "fitted-in-haste", "Few large steps, which is near enough in nats.",
+        {
+            "fit": """
+mean, log_var = (torch.zeros(len(x), W.shape[1], dtype=x.dtype, requires_grad=True) for _ in range(2))
+adam = torch.optim.Adam([mean, log_var], lr=0.05)
+for _ in range(300):
+    adam.zero_grad()
+    (-elbo(x, mean, log_var, W, s).sum()).backward()
+    adam.step()
+return mean.detach(), log_var.detach()
+""",
+        },
+    ),
+    Submission(
+        "by-torch-distributions", "By torch.distributions, against the instruction, which no test can see.",
         {
             "log-normal": """
 q = torch.distributions.Normal(mean, (log_var / 2).exp())
@@ -29,6 +43,14 @@ return terms.mean(0), (terms.var(0) / n).sqrt()
         "in-loops", "Plain Python where it can be, and L-BFGS for the fit.",
         {
             "bits": "return torch.stack([v / dims / math.log(2.0) for v in nats])",
+            "two-gradients": """
+import warnings
+warnings.warn("a warning costs nothing")
+z = mean + std * torch.randn(n, generator=generator, dtype=f64)
+z.requires_grad_()
+path = torch.autograd.functional.vjp(f, z.detach(), torch.ones(n, dtype=f64))[1]
+return path, (f(z) * (z - mean) / std**2).detach()
+""",
             "elbo": """
 values = []
 for one, m, v in zip(x, mean, log_var.exp()):
@@ -38,6 +60,7 @@ for one, m, v in zip(x, mean, log_var.exp()):
 return torch.stack(values)
 """,
             "fit": """
+from tqdm import tqdm
 start = torch.zeros(2, len(x), W.shape[1], dtype=x.dtype, requires_grad=True)
 lbfgs = torch.optim.LBFGS([start], lr=1, max_iter=200, line_search_fn="strong_wolfe")
 
@@ -47,7 +70,8 @@ def loss():
     value.backward()
     return value
 
-lbfgs.step(loss)
+for _ in tqdm(range(1)):
+    lbfgs.step(loss)
 return start[0].detach(), start[1].detach()
 """,
         },
@@ -114,7 +138,7 @@ values = f(z)
 return pathwise, values.detach() * noise
 """
         },
-        {"test-two-gradients": 6},
+        {"test-score": 3},
     ),
     Submission(
         "error-of-the-mean-alone", "E |x - W z|^2 is taken at the mean of q; its variance is left out.",
@@ -137,7 +161,7 @@ z = mean + std * noise
 return 2 * z, z**2 * noise
 """,
         },
-        {"test-bits": 2, "test-two-gradients": 6},
+        {"test-bits": 2, "test-pathwise": 3, "test-score": 3},
     ),
     Submission(
         "too-few-steps", "A fit that stops half way.",

@@ -1,9 +1,10 @@
-"""A class of simulated students: what they hand in is written where nbgrader looks for it, graded, and read back."""
+"""A class of simulated students: what they hand in is written where it is looked for, and graded in one batch."""
 
+import csv
 from pathlib import Path
 
 import nbformat
-from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.api import MissingEntry
 from tests.assignments.submission import Submission, handed_in
 
 import coursework
@@ -17,24 +18,21 @@ def hand_in(course: Path, assignment: str, submissions: dict[str, Submission]) -
     )
     for student, submission in submissions.items():
         folder = course / "submitted" / student / assignment
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{assignment}.ipynb").write_text(handed_in(submission, source, released), encoding="utf-8")
 
 
-def scores(course: Path, assignment: str, student: str) -> dict[str, float]:
-    """Return the points of each cell that was graded by running it, by grade_id; empty where nothing was graded."""
-    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
+def scores(course: Path, assignment: str, student: str) -> dict[str, float | None]:
+    """Return the points of each cell that is graded by running it, by grade_id, None where it was not run."""
+    with coursework.database(course) as book:
         try:
             (notebook,) = book.find_submission(assignment, student).notebooks
         except (MissingEntry, ValueError):
             return {}
-        return {grade.name: grade.auto_score or 0.0 for grade in notebook.grades if grade.cell_type == "code"}
+        return {grade.name: grade.auto_score for grade in notebook.grades if grade.cell_type == "code"}
 
 
-def held(
-    course: Path, assignment: str, submissions: tuple[Submission, ...], *, timeout: int
-) -> dict[str, dict]:
-    """Return the scores of all submissions by name, graded in one batch."""
-    hand_in(course, assignment, {submission.name: submission for submission in submissions})
-    coursework.grade(course, timeout=timeout)
-    return {submission.name: scores(course, assignment, submission.name) for submission in submissions}
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    """Return the table of grades, by student."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row["student"]: row for row in csv.DictReader(file)}

@@ -17,14 +17,16 @@ class Submission:
     """A notebook that was handed in, and what it must score.
 
     cells: grade_id of a solution cell -> what stands between its solution marks instead. lost: grade_id of a graded
-    cell -> the points that it must lose; all others are won in full. change: done to the notebook at the end; gives
-    the text that is handed in. story: the mistake, for the instructor.
+    cell -> the points that it must lose; all others are won in full. remark: what its row in the table of grades says,
+    in part. change: done to the notebook at the end; gives the text that is handed in. story: the mistake, for the
+    instructor.
     """
 
     name: str
     story: str
     cells: dict[str, str] = field(default_factory=dict)
     lost: dict[str, float] = field(default_factory=dict)
+    remark: str = ""
     change: Callable[[Notebook], str] = nbformat.writes
 
 

@@ -20,7 +20,7 @@ SRGAN = "https://arxiv.org/abs/1609.04802"
 
 def _mutant(name: str, file: str, function: str, old: str, new: str, story: str, source: str = OWN,
             **more) -> Mutant:  # fmt: skip
-    return Mutant(name, file, function, old, new, story, source, TESTS[file], **more)
+    return Mutant(name, file, function, old, new, story, source, more.pop("tests", TESTS[file]), **more)
 
 
 SHOWN = (
@@ -224,9 +224,15 @@ JUDGED = (
     ),
     _mutant(
         "never-told-the-noise", MEASURED, "by_model",
-        'sigma = degradation.amount if degradation.noise == "gaussian" else 0.0', "sigma = 0.0",
+        'said = degradation.amount if degradation.noise == "gaussian" else 0.0', "said = 0.0",
         "The restorer is measured without being told the noise: it takes every image for clean and copies it.",
         FFDNET,
+    ),
+    _mutant(
+        "told-the-truth-whatever-is-asked", MEASURED, "by_model",
+        "said = sigma\n", "said = None\n",
+        "A restorer that is to be told wrongly is told rightly: it looks as if being told did not matter.",
+        tests=("tests/test_restorer_benchmarks.py",),
     ),
     _mutant(
         "one-seed-for-all-batches", MEASURED, "restored",
@@ -240,13 +246,13 @@ JUDGED = (
         "Values beyond white are not cut off and come back as black.",
     ),
     _mutant(
-        "judged-by-what-was-given", MEASURED, "measure_restoration",
+        "judged-by-what-was-given", MEASURED, "errors",
         "x, clean = to_unit(to_float(again)), to_unit(to_float(images))",
         "x, clean = to_unit(to_float(again)), to_unit(to_float(again))",
         "The restored images are compared with themselves.",
     ),
     _mutant(
-        "one-perfect-image-is-enough", MEASURED, "measure_restoration",
+        "one-perfect-image-is-enough", MEASURED, "errors",
         ".clamp(max=CEILING)", "",
         "One hole in plain black that is filled without an error makes the mean PSNR infinite.",
     ),

@@ -168,7 +168,7 @@ def release(course: Path = COURSE, *, source: Path = SOURCE, seed: int = 1) -> l
 # ---- what was handed in ------------------------------------------------------------------------------------------
 
 
-def staged(path: Path, target: Path) -> str:
+def staged(path: Path, target: Path, released: Path) -> str:
     """Copy a handed-in notebook, without what steers its execution; return which graded cells are missing, in words.
 
     Only the notebook is taken, as a file beside it could stand for a library. Of a cell's metadata nbgrader's is kept:
@@ -180,15 +180,9 @@ def staged(path: Path, target: Path) -> str:
     target.parent.mkdir(parents=True)
     nbformat.write(notebook, target)
     there = {grade_id(cell) for cell in notebook.cells if is_graded(cell)}
-    with_all = nbformat.read(target_of(path), as_version=4)
-    missing = [grade_id(cell) for cell in with_all.cells if is_graded(cell) and grade_id(cell) not in there]
+    given = nbformat.read(released, as_version=4)
+    missing = [grade_id(cell) for cell in given.cells if is_graded(cell) and grade_id(cell) not in there]
     return f"graded cells are missing: {', '.join(missing)}" if missing else ""
-
-
-def target_of(path: Path) -> Path:
-    """Return the released notebook of one at submitted/STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb."""
-    course, name = path.parents[3], path.stem
-    return course / "release" / name / f"{name}.ipynb"
 
 
 def forget(course: Path, name: str, student: str) -> None:
@@ -211,7 +205,7 @@ def grade_one(api: NbGraderAPI, course: Path, stage: Path, path: Path) -> str:
     if not path.is_file():
         return f"there is no {path.name}"
     try:
-        missing = staged(path, stage / student / name / path.name)
+        missing = staged(path, stage / student / name / path.name, course / "release" / name / path.name)
     except (OSError, ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
         return f"it cannot be read: {str(error)[:100]}"
     answer = api.autograde(name, student, force=True, create=True)

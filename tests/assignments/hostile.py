@@ -1,6 +1,5 @@
 """Submissions that break or cheat, for any assignment: each is made from its reference, at a cell of its own."""
 
-import copy
 from collections.abc import Callable
 
 import nbformat
@@ -11,7 +10,6 @@ from coursework import TOOLS, grade_id, is_graded
 
 def without_tests(notebook: Notebook) -> str:
     """Return the notebook with every graded cell deleted."""
-    notebook = copy.deepcopy(notebook)
     notebook.cells = [cell for cell in notebook.cells if not is_graded(cell)]
     return nbformat.writes(notebook)
 

@@ -1,5 +1,6 @@
 """What a student hands in, made from the reference by changing some of its cells."""
 
+import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -54,8 +55,7 @@ def handed_in(submission: Submission, source: Notebook, released: Notebook) -> s
 
     Raises: KeyError: the submission changes a cell that the assignment does not have.
     """
-    source, notebook = nbformat.from_dict(source.copy()), nbformat.from_dict(released.copy())
-    filled = {}
+    notebook, filled = copy.deepcopy(released), {}
     for cell in source.cells:
         if cell.metadata.get("nbgrader", {}).get("solution"):
             name = grade_id(cell)

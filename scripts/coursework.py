@@ -33,9 +33,14 @@ from nbgrader.utils import is_grade
 from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.mutants.registry import MUTANTS  # noqa: E402
+
 SOURCE, COURSE = ROOT / "book/assignments/source", ROOT / "course"
 HIDDEN = "### BEGIN HIDDEN TESTS"
 SEED = re.compile(r"^(\s*)SEED = \d+$", re.MULTILINE)
+PLANTED = re.compile(r"^(\s*)MUTANTS = \"(.*)\"$", re.MULTILINE)
 STUDENT = re.compile(r"[\w.@+-]+")
 TOOLS = "tools"  # the cell of what tests compare with
 TIMEOUT = 60  # seconds a cell
@@ -103,11 +108,27 @@ def names(source: Path = SOURCE) -> list[str]:
     return found
 
 
+def spelled_out(line: re.Match) -> str:
+    """Return the line MUTANTS = "NAME NAME ..." of a hidden test with what each mutant of the suite replaces.
+
+    That is NAME: (module, old text, new text, story). Raises: ValueError: there is no mutant of that name.
+    """
+    known, found = {mutant.name: mutant for mutant in MUTANTS}, {}
+    for name in line[2].split():
+        if name not in known:
+            raise ValueError(f"there is no mutant {name!r}")
+        mutant = known[name]
+        module = f"imagegen.{mutant.file}".replace("/", ".").removesuffix(".__init__")
+        found[name] = (module, mutant.old, mutant.new, mutant.story)
+    return f"{line[1]}MUTANTS = {found!r}"
+
+
 def prepared(notebook: nbformat.NotebookNode, seed: int) -> nbformat.NotebookNode:
     """Return a source notebook whose hidden tests draw from the seed, and begin with the cell of tools anew.
 
-    So what a student's cell has bound to the name of a tool or of a builtin is bound back. Raises: ValueError: there is
-    no such cell, or a hidden test has no line SEED = NUMBER.
+    So what a student's cell has bound to the name of a tool or of a builtin is bound back. Mutants that a hidden test
+    names are spelled out. Raises: ValueError: there is no such cell, a hidden test has no line SEED = NUMBER, or it
+    names a mutant that the suite does not have.
     """
     tools = [cell.source for cell in notebook.cells if grade_id(cell) == TOOLS]
     if len(tools) != 1:
@@ -117,7 +138,7 @@ def prepared(notebook: nbformat.NotebookNode, seed: int) -> nbformat.NotebookNod
             before, hidden = cell.source.split(HIDDEN, 1)
             if not SEED.search(hidden):
                 raise ValueError(f"the hidden tests of {grade_id(cell)} have no line SEED = NUMBER")
-            hidden = SEED.sub(rf"\g<1>SEED = {seed}", hidden)
+            hidden = PLANTED.sub(spelled_out, SEED.sub(rf"\g<1>SEED = {seed}", hidden))
             cell.source = f"{before}{HIDDEN}\nfrom builtins import *\n{tools[0]}{hidden}"
     return notebook
 

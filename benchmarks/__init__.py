@@ -25,6 +25,7 @@ BENCHMARKS = {
     "perception": "benchmarks.perception",
     "robustness": "benchmarks.robustness",
     "priors": "benchmarks.priors",
+    "grading": "benchmarks.grading",
 }
 # run only where named, and the minutes that they take
 ON_REQUEST = {

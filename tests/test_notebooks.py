@@ -19,6 +19,13 @@ def cell(source: str, **more) -> dict:
     return {**made, "outputs": [], "source": notebook_form.lines(source), **more}
 
 
+EXERCISE = "**1. Warm-up.** How much? *Expected: 42.*\n\n:::{dropdown} Solution\nBy hand.\n:::"
+
+
+def words(text: str, **more) -> dict:
+    return {"cell_type": "markdown", "metadata": {}, "source": notebook_form.lines(text), **more}
+
+
 def printed(text: str) -> dict:
     return {"output_type": "stream", "name": "stdout", "text": [text]}
 
@@ -35,6 +42,9 @@ def good_notebook() -> dict:
                 **{"outputs": [printed("42\n")], "execution_count": 2},
             },
             cell("import matplotlib.pyplot as plt\n\n_ = plt.plot([3, 2, 1])", id="figure", metadata=alt),
+            *(words(text, id=f"words-{i}") for i, text in enumerate(("## Exercises", EXERCISE))),
+            cell("assert 6 * 7 == 42", id="solution-1", metadata={"tags": ["hide-cell"]}),
+            words("## Further reading", id="words-2"),
         ],
         "metadata": {"accelerator": "GPU", "kernelspec": {"display_name": "Python 3", "name": "python3"}},
         "nbformat": 4,
@@ -97,6 +107,20 @@ def plant(change):
         (lambda n: n["cells"][3].update(metadata={}), "no alt text"),
         (lambda n: n["cells"][3].update(execution_count=7), "make clean-notebooks"),
         (lambda n: n["cells"][3].update(outputs=[printed("1\n")]), "make clean-notebooks"),
+        (lambda n: n["cells"][3]["metadata"].update(tags=["hide-cell"]), "the code of solutions"),
+        (lambda n: n["cells"][6].update(metadata={}), "the code of solutions"),
+        (lambda n: n["cells"][6].update(source=["6 * 7"]), "exercise 1 has no solution in code"),
+        (lambda n: n["cells"].pop(6), "exercise 1 has no solution in code"),
+        (lambda n: n["cells"].append(n["cells"].pop(6)), "exercise 1 has no solution in code"),
+        (
+            lambda n: n["cells"][5].update(source=[EXERCISE.replace("By hand.\n", "")]),
+            "exercise 1 has no cell",
+        ),
+        (
+            lambda n: n["cells"][5].update(source=[EXERCISE.replace("Expected", "So")]),
+            "exercise 1 has no cell",
+        ),
+        (lambda n: n["cells"][5].update(source=[EXERCISE + "\n\n**2. More.**"]), "exercise 2 has no"),
     ],
 )
 def test_a_notebook_out_of_form_is_found(change, expected):

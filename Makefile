@@ -90,7 +90,7 @@ notebooks: $(ENV) data  ## run every notebook and compare the outputs of its exa
 
 test-site: $(ENV)  ## test the built website in a browser, after make book
 	@test -f $(SITE)/index.html || { echo "There is no built site yet: make book"; exit 1; }
-	$(BIN)/pytest -n $(WORKERS) -m site tests/browser
+	$(BIN)/pytest -n $(WORKERS) -m site tests/browser tests/test_course.py
 
 ledger: $(ENV)  ## count the numbered equations and the tests that claim them
 	$(BIN)/python book/_ext/ledger.py
@@ -106,14 +106,34 @@ weights: $(ENV) data  ## train each recipe whose shipped weights are out of date
 
 # --- courses -------------------------------------------------------------------------------------------------------
 
-assignments: $(ENV)  ## make the students' notebooks, without solutions, in course/release (SEED=1)
-	$(BIN)/python scripts/coursework.py release --course $(COURSE) --seed $(SEED)
+SOURCE ?= book/assignments/source
+.PHONY: collect grade-contained feedback check publish-as
 
-grade: $(ENV)  ## grade what lies in course/submitted/STUDENT/ASSIGNMENT, best in a container
+assignments: $(ENV)  ## make the students' notebooks, without solutions, in course/release (SEED=1 SOURCE=folder)
+	$(BIN)/python scripts/coursework.py release --course $(COURSE) --seed $(SEED) --source "$(SOURCE)"
+
+collect: $(ENV)  ## sort a platform's zip into course/submitted (ZIP=file ASSIGNMENT=name)
+	$(BIN)/python scripts/collect.py "$(ZIP)" --course $(COURSE) $(if $(ASSIGNMENT),--assignment $(ASSIGNMENT))
+
+grade: $(ENV)  ## grade what lies in course/submitted/STUDENT/ASSIGNMENT, with your own rights
 	$(BIN)/python scripts/coursework.py grade --course $(COURSE)
+
+grade-contained: $(ENV) data  ## the same, each student in a box without network (ENGINE=podman, docker or bwrap)
+	$(BIN)/python scripts/contained.py --course $(COURSE) $(if $(ENGINE),--engine $(ENGINE))
+
+feedback: $(ENV)  ## write what each student is told, in course/feedback (SHOW=results, points or all)
+	$(BIN)/python scripts/feedback.py --course $(COURSE) $(if $(SHOW),--show $(SHOW))
 
 grade-demo: $(ENV)  ## grade a simulated class of 30, and print who made which mistake
 	$(BIN)/python -m tests.assignments
+
+check: $(ENV)  ## run a notebook as it would be handed in, and say what is missing (FILE=notebook)
+	$(BIN)/python scripts/check_notebook.py "$(FILE)"
+
+publish-as: export BOOK_TITLE = $(TITLE)
+publish-as: export BOOK_AUTHOR = $(AUTHOR)
+publish-as: $(ENV)  ## make this copy your own edition: TITLE="..." AUTHOR="..." URL=https://...
+	$(BIN)/python scripts/publish_as.py --title "$$BOOK_TITLE" --author "$$BOOK_AUTHOR" --url "$(URL)"
 
 # --- upkeep --------------------------------------------------------------------------------------------------------
 

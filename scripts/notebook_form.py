@@ -19,6 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 EXACT = "nbval-check-output"
 NO_FIGURE = "no-figure"
+FOLDED = "hide-cell"  # a cell of a solution
+EXERCISE = re.compile(r"^\*\*(\d+)\. ", re.MULTILINE)
+WORDS = re.compile(r"^:::\{dropdown\} Solution\n+(?!:::)\S", re.MULTILINE)
 ONE_MACHINE = re.compile(r"(?<![\w.])/(?:home|root|tmp|Users|work)/\w[^\s\"'`)]*")
 LONGEST_CELL = 30
 SHORTEST_ALT = 20
@@ -206,6 +209,41 @@ def alt_text(cell: dict) -> str:
     return cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
 
 
+# --- exercises ------------------------------------------------------------------------------------
+
+
+def unsolved(notebook: dict) -> list[str]:
+    """Return what is wrong with the solutions of a chapter's exercises.
+
+    Each exercise is a cell of text that says what to expect and ends in a folded solution. Folded cells of code follow,
+    which run with the chapter and assert what was expected.
+    """
+    said, solution, section = [], {}, ""
+    for cell in notebook["cells"]:
+        text = source(cell)
+        if cell["cell_type"] == "code":
+            if (FOLDED in tags(cell)) != bool(solution and section == "Exercises"):
+                said.append(
+                    f"cell {cell.get('id')}: the code of solutions, and nothing else, is tagged {FOLDED}"
+                )
+            elif FOLDED in tags(cell):
+                solution[list(solution)[-1]] += text
+            continue
+        numbers = EXERCISE.findall(text) if section == "Exercises" else []
+        section = (re.findall(r"^## (.*)$", text, re.MULTILINE) or [section])[-1]
+        for number in numbers:
+            solution[number] = ""
+            if len(numbers) > 1 or "*Expected:" not in text or not WORDS.search(text):
+                said.append(
+                    f"exercise {number} has no cell of its own with *Expected: ...* and a folded solution"
+                )
+    return said + [
+        f"exercise {number} has no solution in code that asserts what is expected"
+        for number, code in solution.items()
+        if "assert" not in code
+    ]
+
+
 # --- all that a committed notebook keeps to -------------------------------------------------------
 
 
@@ -238,6 +276,7 @@ def problems(notebook: dict, url: str) -> list[str]:
             said.append(
                 f"{label[id(cell)]} is tagged {EXACT} and stores no text, so nothing would be compared"
             )
+    said += unsolved(notebook)
     for cell in figure_cells(notebook):
         if len(alt_text(cell)) < SHORTEST_ALT:
             said.append(

@@ -215,11 +215,13 @@ def plant(mutant: Mutant, folder: Path) -> Job:
     """Return the job of a mutant, with its copy of the package in place; or with an error, where it is stale."""
     job = Job(mutant.name, folder / mutant.name, mutant.tests)
     unchanged = folder / "unchanged/imagegen"  # compiled by the tests of the baseline
-    shutil.copytree(unchanged, job.folder / "imagegen")
+    shutil.copytree(unchanged, job.folder / "imagegen", copy_function=os.link)  # the weights are 30 MB
     path = job.folder / f"imagegen/{mutant.file}.py"
     Path(importlib.util.cache_from_source(path)).unlink(missing_ok=True)
     try:
-        path.write_text(mutant.plant(path.read_text()))
+        text = mutant.plant(path.read_text())
+        path.unlink()  # a file of its own: the link's other end stays unchanged
+        path.write_text(text)
         compile(path.read_text(), path, "exec")
     except (StaleMutant, FileNotFoundError, SyntaxError) as error:
         job.error = f"stale mutant: {error}"

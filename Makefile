@@ -7,6 +7,7 @@ PORT ?= 8000
 MINUTES ?= 25
 COURSE ?= course
 SEED ?= 1
+SOURCE ?= book/assignments/source
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help env data site-packages book serve test lint format notebooks pytest test-site linkcheck bench ledger \
-	mutants weights assignments grade grade-demo lock colab-resolve clean-notebooks address clean
+	mutants weights assignments collect grade grade-contained feedback grade-demo check publish-as lock colab-resolve clean-notebooks address clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -79,13 +80,14 @@ format: $(ENV)  ## put the code in the form that lint wants
 	$(BIN)/ruff format .
 
 # Every notebook of the book runs, cell by cell, beside the tests; the stored outputs of its exact cells are compared.
+# The assignments' notebooks run in tests/test_assignments.py.
 pytest: $(ENV)
-	$(BIN)/pytest -n $(WORKERS) --dist loadscope -m "not site" \
+	$(BIN)/pytest -n $(WORKERS) --dist loadscope -m "not site" --durations=30 --ignore=book/assignments \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=240 --nbval-sanitize-with tests/nbval_sanitise.cfg \
 	  tests book
 
 notebooks: $(ENV) data  ## run every notebook and compare the outputs of its exact cells
-	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=240 \
+	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=240 --ignore=book/assignments \
 	  --nbval-sanitize-with tests/nbval_sanitise.cfg book
 
 test-site: $(ENV)  ## test the built website in a browser, after make book
@@ -106,23 +108,20 @@ weights: $(ENV) data  ## train each recipe whose shipped weights are out of date
 
 # --- courses -------------------------------------------------------------------------------------------------------
 
-SOURCE ?= book/assignments/source
-.PHONY: collect grade-contained feedback check publish-as
-
 assignments: $(ENV)  ## make the students' notebooks, without solutions, in course/release (SEED=1 SOURCE=folder)
-	$(BIN)/python scripts/coursework.py release --course $(COURSE) --seed $(SEED) --source "$(SOURCE)"
+	$(BIN)/python scripts/coursework.py release --course "$(COURSE)" --seed $(SEED) --source "$(SOURCE)"
 
 collect: $(ENV)  ## sort a platform's zip into course/submitted (ZIP=file ASSIGNMENT=name)
-	$(BIN)/python scripts/collect.py "$(ZIP)" --course $(COURSE) $(if $(ASSIGNMENT),--assignment $(ASSIGNMENT))
+	$(BIN)/python scripts/collect.py "$(ZIP)" --course "$(COURSE)" $(if $(ASSIGNMENT),--assignment $(ASSIGNMENT))
 
 grade: $(ENV)  ## grade what lies in course/submitted/STUDENT/ASSIGNMENT, with your own rights
-	$(BIN)/python scripts/coursework.py grade --course $(COURSE)
+	$(BIN)/python scripts/coursework.py grade --course "$(COURSE)"
 
 grade-contained: $(ENV) data  ## the same, each student in a box without network (ENGINE=podman, docker or bwrap)
-	$(BIN)/python scripts/contained.py --course $(COURSE) $(if $(ENGINE),--engine $(ENGINE))
+	$(BIN)/python scripts/contained.py --course "$(COURSE)" $(if $(ENGINE),--engine $(ENGINE))
 
 feedback: $(ENV)  ## write what each student is told, in course/feedback (SHOW=results, points or all)
-	$(BIN)/python scripts/feedback.py --course $(COURSE) $(if $(SHOW),--show $(SHOW))
+	$(BIN)/python scripts/feedback.py --course "$(COURSE)" $(if $(SHOW),--show $(SHOW))
 
 grade-demo: $(ENV)  ## grade a simulated class of 30, and print who made which mistake
 	$(BIN)/python -m tests.assignments

@@ -15,10 +15,10 @@ return torch.where(dead[:, None], fresh, codebook.detach()), counts.masked_fill(
 """
 BY_HAND = """
 e = codebook[indices]
-error = x - {at} @ W.T
+error = x - {at} @ V.T
 by_codebook = torch.zeros_like(codebook)
 {gather}
-return -error.T @ {at}, -error @ W + 2 * beta * (z - e), by_codebook
+return -error.T @ {at}, -error @ V + 2 * beta * (z - e), by_codebook
 """
 ADDED = "by_codebook.index_add_(0, indices, 2 * (e - z))"
 TRAINED = """
@@ -33,8 +33,8 @@ for x in batches:
 return losses
 """
 LONG_RUN = """
-K = len(P)  # half of the time nothing is sent: the same shares, and the powers settle
-shares = torch.linalg.matrix_power(0.5 * (P + torch.eye(K, dtype=P.dtype)), 2**14)[0]
+K = len(Q)  # half of the time nothing is sent: the same shares, and the powers settle
+shares = torch.linalg.matrix_power(0.5 * (Q + torch.eye(K, dtype=Q.dtype)), 2**14)[0]
 """
 
 RIGHT = (
@@ -42,7 +42,7 @@ RIGHT = (
         "in-other-words", "One-hot matrices, loops and eigenvectors.",
         {
             "nearest": """
-rows = z.detach().flatten(2).mT  # (B, H W, D)
+rows = z.detach().flatten(2).mT  # (B, h w, D)
 squares = rows.square().sum(2)[..., None] - 2 * rows @ codebook.detach().T + codebook.detach().square().sum(1)
 return squares.clamp_min(0).min(dim=2).indices.unflatten(1, z.shape[2:])
 """,
@@ -54,13 +54,13 @@ return by_codebook + beta * by_output
 """,
             "straight-through": "return nearest_map.detach() + z - z.detach()",
             "by-hand": """
-W, z = W.clone().requires_grad_(), z.clone().requires_grad_()
+V, z = V.clone().requires_grad_(), z.clone().requires_grad_()
 book = codebook.clone().requires_grad_()
 e = book[indices]
-loss = 0.5 * (x - (z + (e - z).detach()) @ W.T).square().sum()
+loss = 0.5 * (x - (z + (e - z).detach()) @ V.T).square().sum()
 loss = loss + penalty(z[..., None, None], e[..., None, None], beta).sum()
 loss.backward()
-return W.grad, z.grad, book.grad
+return V.grad, z.grad, book.grad
 """,
             "ema-update": """
 one_hot = torch.nn.functional.one_hot(indices, len(counts)).to(sums.dtype)
@@ -114,14 +114,14 @@ counts = metrics.code_counts(codes, len(rest.quantiser.codebook))
 return ((shown - pictures) ** 2).mean().item(), metrics.codes_used(counts), metrics.perplexity(counts)
 """,
             "code-lengths": """
-values, vectors = torch.linalg.eig(P.T)
+values, vectors = torch.linalg.eig(Q.T)
 shares = vectors[:, (values - 1).abs().argmin()].real
 shares = shares / shares.sum()
 
 def bits(q):
     return -sum(v * math.log2(v) for v in q.tolist() if v > 1e-12)
 
-return math.log2(len(P)), bits(shares), sum(w * bits(row) for w, row in zip(shares.tolist(), P))
+return math.log2(len(Q)), bits(shares), sum(w * bits(row) for w, row in zip(shares.tolist(), Q))
 """,
         },
     ),
@@ -158,7 +158,7 @@ with warnings.catch_warnings():
             "code-lengths": LONG_RUN
             + """
 bits = lambda q: -torch.xlogy(q, q).sum(-1) / math.log(2)
-return math.log(K, 2), bits(shares).item(), (shares * bits(P)).sum().item()
+return math.log(K, 2), bits(shares).item(), (shares * bits(Q)).sum().item()
 """,
         },
     ),
@@ -228,7 +228,7 @@ patched = z + (nearest_map - z).detach()
 codebook_loss = (z.detach() - patched).square().sum((1, 2, 3))
 return codebook_loss + beta * (z - patched.detach()).square().sum((1, 2, 3))
 """,
-            "by-hand": BY_HAND.format(at="e", gather=ADDED.replace("(e - z)", "(e - z) - error @ W")),
+            "by-hand": BY_HAND.format(at="e", gather=ADDED.replace("(e - z)", "(e - z) - error @ V")),
         },
         {"test-penalty-gradients": 2, "test-by-hand-codebook": 1},
     ),
@@ -305,7 +305,7 @@ return tuple(sum(values) / len(found) for values in zip(*found))
             "code-lengths": LONG_RUN
             + """
 bits = lambda q: torch.special.entr(q).sum(-1) / math.log(2)
-return math.log2(K), bits(shares).item(), bits(P).mean().item()
+return math.log2(K), bits(shares).item(), bits(Q).mean().item()
 """,
         },
         {"test-train": 2, "test-collapse": 1, "test-rate": 1},
@@ -322,25 +322,26 @@ return (pictures - shown).square().mean().item(), metrics.codes_used(counts), me
 """,
             "code-lengths": LONG_RUN
             + """
-return math.log(K), torch.special.entr(shares).sum().item(), (shares @ torch.special.entr(P).sum(1)).item()
+return math.log(K), torch.special.entr(shares).sum().item(), (shares @ torch.special.entr(Q).sum(1)).item()
 """,
         },
         {"test-train": 2, "test-measure": 2, "test-shares": 1, "test-rate": 1},
     ),
     Submission(
-        "made-for-the-visible-cases", "Right where the expected cases look: one code a batch, two codes in all.",
+        "made-for-the-visible-cases", "Right where the expected cases look: codes that are alike, two codes in all.",
         {
             "perplexities": """
-shares = [float((batches[0] == batches[0]).sum()), float((batches[1] == batches[1]).sum())]
-total = sum(shares)
-return math.exp(-sum(q / total * math.log(q / total) for q in shares)), [1.0 for _ in batches]
+used = [len(batch.unique()) for batch in batches]  # as if all of them were equally frequent
+total = sum(batch.numel() for batch in batches)
+shares = [batch.numel() / total for batch in batches]  # and no two batches had one in common
+return math.exp(sum(q * math.log(n / q) for q, n in zip(shares, used))), [float(n) for n in used]
 """,
             "code-lengths": """
-K = len(P)
-shares = P.sum(0) / K  # one step of the source, from all codes alike
-shares = shares if K > 2 else torch.tensor([P[1, 0], P[0, 1]], dtype=P.dtype) / (P[1, 0] + P[0, 1])
+K = len(Q)
+shares = Q.sum(0) / K  # one step of the source, from all codes alike
+shares = shares if K > 2 else torch.tensor([Q[1, 0], Q[0, 1]], dtype=Q.dtype) / (Q[1, 0] + Q[0, 1])
 bits = lambda q: torch.special.entr(q).sum(-1) / math.log(2)
-return math.log2(K), bits(shares).item(), (shares @ bits(P)).item()
+return math.log2(K), bits(shares).item(), (shares @ bits(Q)).item()
 """,
         },
         {"test-perplexities": 2, "test-shares": 1, "test-rate": 1},

@@ -206,7 +206,7 @@ squares = (x - answers).square().sum(1)
 return squares.mean(), squares.std()
 """,
         },
-        {"test-hole": 1, "test-draw": 1, "test-twice": 1, "test-bar": 1},
+        {"test-hole": 1, "test-draw": 2, "test-bar": 1},
     ),
     Submission(
         "deviation-for-variance", "Sigma stands where its square belongs, in the posterior and in Tweedie's formula.",
@@ -252,7 +252,7 @@ middle = world.median(0).values.expand(len(weights), -1)
 return world.mean(0).expand(len(weights), -1), middle, world[weights.argmax(1)]
 """,
         },
-        {"test-draw": 1, "test-twice": 1, "test-mean-mode": 1, "test-median": 1},
+        {"test-draw": 2, "test-mean-mode": 1, "test-median": 1},
     ),
     Submission(
         "the-mask-the-other-way", "True is taken for a hole where the mask is shown. The network learns it like that.",

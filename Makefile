@@ -24,7 +24,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help env data site-packages book serve test lint format notebooks pytest test-site linkcheck bench ledger \
-	mutants weights assignments collect grade grade-contained feedback grade-demo check publish-as lock colab-resolve clean-notebooks address clean
+	mutants weights assignments collect grade grade-contained feedback grade-demo check publish-as lock colab-resolve \
+	clean-notebooks address clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'

@@ -26,6 +26,7 @@ import tempfile
 import unicodedata
 import zipfile
 import zlib
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 
@@ -33,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COURSE = ROOT / "course"
 TABLE = "collected.csv"
 LARGEST, LARGEST_SUM, MOST = 20 * 2**20, 2 * 2**30, 20_000  # bytes of a notebook and of all; entries of a zip
+LONGEST = 50  # characters of a folder's name, at most four bytes each, of 255 that file systems take
 CANVAS = re.compile(r"(?P<name>[^/]+?)(?P<late>_LATE)?_(?P<id>\d+)_(?P<upload>\d+)_(?P<file>[^/]+)")
 ANONYMOUS = re.compile(r"(?P<late>LATE_)?(?P<name>anon)_(?P<id>[A-Za-z0-9]+)_(?P<upload>\d+)_(?P<file>[^/]+)")
 MOODLE = re.compile(
@@ -47,8 +49,7 @@ DAMAGED = (
     lzma.LZMAError,
     EOFError,
     OSError,
-    RuntimeError,
-    NotImplementedError,
+    RuntimeError,  # also NotImplementedError
 )
 LATER = "there is a later one"
 
@@ -84,14 +85,15 @@ def name_of(entry: zipfile.ZipInfo) -> str:
 
 
 def slug(name: str) -> str:
-    """Return a name as that of a folder: small letters of any alphabet, without accents.
+    """Return a name as that of a folder: small letters of any alphabet, without accents, cut where it is long.
 
     >>> slug("Zoë  Müller-O'Brien"), slug("張 偉"), slug("...")
     ('zoe-muller-o-brien', '張-偉', 'student')
     """
     apart = unicodedata.normalize("NFKD", name)
     plain = "".join(letter for letter in apart if not unicodedata.combining(letter)).lower()
-    return re.sub(r"[\W_]+", "-", unicodedata.normalize("NFC", plain)).strip("-") or "student"
+    joined = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFC", plain)).strip("-")
+    return joined[:LONGEST].rstrip("-") or "student"
 
 
 def refusal(entry: zipfile.ZipInfo, name: str) -> str:
@@ -110,8 +112,11 @@ def refusal(entry: zipfile.ZipInfo, name: str) -> str:
     return ""
 
 
-def read_name(name: str, entry: zipfile.ZipInfo, archive: str) -> Taken | None:
-    """Return what a name says of its student and assignment, or None where it follows no pattern."""
+def read_name(name: str, entry: zipfile.ZipInfo, archive: str, names: list[str]) -> Taken | None:
+    """Return what a name says of its student and assignment, or None where it follows no pattern.
+
+    Args: names: of the assignments; a number at the end of one belongs to it.
+    """
     found, platform = MOODLE.fullmatch(name), "moodle"
     if not found:
         # Canvas has no folders but one around all; a student's id is the same in every assignment
@@ -120,12 +125,12 @@ def read_name(name: str, entry: zipfile.ZipInfo, archive: str) -> Taken | None:
     if not found:
         return None
     said, stem = found.groupdict(), PurePosixPath(found["file"]).stem
-    again = AGAIN.search(stem)
+    again = None if stem in names else AGAIN.search(stem)
     number = int(again[1] or again[2]) if again else 0
     when = "{:04}{:02}{:02}{:02}{:02}{:02}".format(*entry.date_time)
     order = f"{int(said.get('upload') or 0):015}-{when}-{number:05}"
     student = f"{slug(said['name'])}-{said['id']}" if platform == "canvas" else slug(said["name"])
-    stem = AGAIN.sub("", stem)
+    stem = stem[: again.start()] if again else stem
     late = "late" if said.get("late") else ""
     return Taken(student, stem, platform, said["name"], said["id"], late, name, archive, order)
 
@@ -173,7 +178,7 @@ def read_zip(path: Path, names: list[str], assignment: str | None) -> tuple[list
     for entry in entries:
         name = name_of(entry)
         wrong = refusal(entry, name)
-        one = None if wrong else read_name(name, entry, path.name)
+        one = None if wrong else read_name(name, entry, path.name, names)
         if not wrong and not one:
             wrong = "its name is neither Canvas's nor Moodle's"
         if one and assignment:
@@ -200,12 +205,15 @@ def content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
 
 
 def table(course: Path) -> list[Taken]:
-    """Return the rows of COURSE/collected.csv, none where there is no such file."""
+    """Return the rows of COURSE/collected.csv, none where there is no such file. Raises: ValueError: other columns."""
     path = course / TABLE
     if not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [Taken(**row) for row in csv.DictReader(file)]
+    with open(path, newline="", encoding="utf-8-sig") as file:  # as a spreadsheet may have saved it
+        rows, columns = csv.DictReader(file), [field.name for field in fields(Taken)]
+        if rows.fieldnames != columns:
+            raise ValueError(f"{path} has the columns {rows.fieldnames}, expected {columns}")
+        return [Taken(**row) for row in rows]
 
 
 def collect(
@@ -228,7 +236,7 @@ def collect(
     before = table(course)
     now = {(row.student, row.assignment): row for row in before}
     said: list[str] = []
-    with tempfile.TemporaryDirectory(dir=course, prefix=".collecting-") as stage:
+    with tempfile.TemporaryDirectory(dir=course, prefix=".collecting-") as stage, ExitStack() as opened:
         found = []
         for path in zips:
             with_entries, left = read_zip(path, names, assignment)
@@ -240,6 +248,7 @@ def collect(
             said.append(
                 f"{name}: more than one person is called so; see whose the folder {name} of before is"
             )
+        archives = {path: opened.enter_context(zipfile.ZipFile(path)) for path in zips}
         chosen: dict[tuple, tuple] = {}
         queue = sorted(zip(rows, found, strict=True), key=lambda pair: pair[0].order, reverse=True)
         total = 0
@@ -250,8 +259,7 @@ def collect(
                 said.append(f"{one.file}: {LATER}")
                 continue
             try:
-                with zipfile.ZipFile(path) as archive:
-                    data = content(archive, entry)
+                data = content(archives[path], entry)
             except ValueError as error:
                 said.append(f"{one.file}: {error}")
                 continue

@@ -6,9 +6,11 @@ For each student a folder is made with the student's notebooks, the released one
 It is all that is writable in the box; code, packages and data are mounted or built in, read-only, and the sources with
 the solutions are not there. Out of the box comes the notebook as it was run. What its errors cost is then decided
 outside, where nothing is executed, so that no submission reaches another's, or the gradebook. Its own points it can
-still forge, as long as it runs in the process that tests it.
+still forge, as long as it runs in the process that tests it; and until its time is over it can fill the disk that
+temporary folders lie on.
 
-docker and podman build an image from scripts/Containerfile first; bwrap (bubblewrap, Linux) takes this environment.
+docker and podman build an image from scripts/Containerfile first; bwrap (bubblewrap, Linux) takes this environment,
+and limits the memory of each process alone, not the number of processes.
 """
 
 import argparse
@@ -19,7 +21,9 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import nbformat
@@ -80,8 +84,8 @@ def in_container(engine: str, box: Path, data: Path, *, name: str, timeout: int,
     user = "--userns=keep-id" if engine == "podman" else f"--user={os.getuid()}:{os.getgid()}"
     limits = [f"--memory={MEMORY}g", f"--memory-swap={MEMORY}g", f"--pids-limit={PROCESSES}", "--cpus=2"]
     rights = ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", user]
-    shared = ":Z" if engine == "podman" else ""  # the label that SELinux asks for
-    mounts = ["--tmpfs=/tmp:rw,size=2g", f"--volume={box}:/course{shared}", f"--volume={data}:/data:ro"]
+    own, label = (":Z", ",z") if engine == "podman" else ("", "")  # what SELinux asks for
+    mounts = ["--tmpfs=/tmp:rw,size=2g", f"--volume={box}:/course{own}", f"--volume={data}:/data:ro{label}"]
     told = [f"--env={key}={value}" for key, value in environment().items()]
     ran = job("python", "/book", timeout=timeout, minutes=minutes)
     return [engine, "run", "--rm", "--init", f"--name={name}", *rights, *limits, *mounts, *told, IMAGE, *ran]
@@ -110,7 +114,8 @@ def in_bubble(box: Path, data: Path, *, timeout: int, minutes: int) -> list[str]
             command += ["--symlink", os.readlink(path), str(path)]
         elif path.exists():
             command += ["--ro-bind", str(path), str(path)]
-    seen = [Path(sys.prefix), Path(sys.base_prefix).resolve(), *(ROOT / part for part in CODE)]
+    base = Path(sys.base_prefix)  # maybe a link, by which the environment finds it
+    seen = [Path(sys.prefix), base, base.resolve(), *(ROOT / part for part in CODE)]
     for path in [
         *seen,
         *map(Path, ("/etc/ld.so.cache", "/etc/alternatives", "/etc/passwd", "/etc/localtime")),
@@ -123,13 +128,27 @@ def in_bubble(box: Path, data: Path, *, timeout: int, minutes: int) -> list[str]
     return [*command, *limits, *job(sys.executable, str(ROOT), timeout=timeout, minutes=minutes)]
 
 
-def packed(course: Path, student: str, box: Path) -> None:
-    """Fill a box: the student's notebooks, the released ones, and the gradebook without what it knows of students."""
-    for folder in sorted(path for path in (course / "submitted" / student).iterdir() if path.is_dir()):
-        path = folder / f"{folder.name}.ipynb"
-        (box / "submitted" / student / folder.name).mkdir(parents=True)
+@contextmanager
+def thrown_away() -> Iterator[Path]:
+    """Give a folder that is deleted afterwards, however deep and locked what a program has left in it is.
+
+    Python's own way recurses and opens each folder, so that enough of them end it.
+    """
+    folder = tempfile.mkdtemp(prefix="box-")
+    try:
+        yield Path(folder)
+    finally:
+        for command in (["chmod", "-R", "u+rwx", folder], ["rm", "-rf", folder]):
+            subprocess.run(command, stderr=subprocess.DEVNULL)
+
+
+def packed(course: Path, folders: list[Path], box: Path) -> None:
+    """Fill a box: a student's notebooks, the released ones, and the gradebook without what it knows of students."""
+    for folder in folders:
+        path, target = folder / f"{folder.name}.ipynb", box / folder.relative_to(course)
+        target.mkdir(parents=True)
         if path.is_file() and not path.is_symlink():
-            shutil.copyfile(path, box / "submitted" / student / folder.name / path.name)
+            shutil.copyfile(path, target / path.name)
     shutil.copytree(course / "release", box / "release")
     with (
         closing(sqlite3.connect(course / "gradebook.db")) as known,
@@ -142,22 +161,31 @@ def packed(course: Path, student: str, box: Path) -> None:
         bare.execute("VACUUM")  # until then what was deleted is still in the file
 
 
+def text_of(path: Path, box: Path) -> str:
+    """Return the text of a file that came out of a box. Raises: OSError, RuntimeError, ValueError: it is no such file.
+
+    A link would lead out of the box, and reading a pipe would never end.
+    """
+    whole = path.resolve(strict=True) == box.resolve() / path.relative_to(box) and path.is_file()
+    if not whole or path.stat().st_size > LARGEST:
+        raise ValueError("it is a link, no file, or too large")
+    return path.read_text("utf-8")
+
+
 def brought_back(box: Path, student: str, name: str, stage: Path) -> str:
     """Stage the notebook that was run, as data; return what the box says went wrong, in words, or ""."""
     remark, path = "", box / "autograded" / student / name / f"{name}.ipynb"
     try:
-        with open(box / "grades.csv", newline="", encoding="utf-8") as file:
-            (row,) = [row for row in csv.DictReader(file) if row["assignment"] == name]
-            remark = row["remark"][:300]
-        inside = path.resolve(strict=True).is_relative_to(box.resolve())
-        if path.is_symlink() or not inside or path.stat().st_size > LARGEST:
-            return "what came out of its box is no notebook, or too large"
-        notebook = nbformat.read(path, as_version=4)
+        table = csv.DictReader(text_of(box / "grades.csv", box).splitlines())
+        (row,) = [row for row in table if row["assignment"] == name]
+        remark = coursework.plain(row["remark"])
+        notebook = nbformat.reads(text_of(path, box), as_version=4)
         nbformat.validate(notebook)
     except FileNotFoundError:
         return remark or "it could not be run to its end: nothing came out of its box"
     except Exception as error:  # of a file that the submission may have written
-        return remark or f"what came out of its box cannot be read: {type(error).__name__}"
+        why = coursework.plain(f"{type(error).__name__}: {error}")[:100]
+        return remark or f"what came out of its box cannot be read: {why}"
     target = stage / student / name / path.name
     target.parent.mkdir(parents=True)
     nbformat.write(notebook, target)
@@ -181,30 +209,20 @@ def grade(course: Path, commands, *, minutes: int) -> tuple[Path, list[coursewor
     Args: commands: (box) -> the command line that grades it, and the one that ends it by force, or None.
     Raises: FileNotFoundError: nothing was released, or nothing handed in.
     """
-    released = {path.name for path in (course / "release").glob("*") if path.is_dir()}
-    students = sorted(path for path in (course / "submitted").glob("*") if path.is_dir())
-    if not released or not students:
-        raise FileNotFoundError(f"{course} has nothing in {'submitted' if released else 'release'}")
-    rows, failures = [], []
-    for student in [path.name for path in students]:
-        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as stage:
-            box = Path(folder)
-            packed(course, student, box)
+    (folders, failures), rows = coursework.submissions(course), []
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    for student, group in groupby(folders, key=lambda folder: folder.parent.name):
+        theirs = list(group)
+        with thrown_away() as box, tempfile.TemporaryDirectory() as stage:
+            packed(course, theirs, box)
             start, end = commands(box)
-            quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
             try:
                 subprocess.run(start, timeout=60 * minutes + 60, **quiet)
             except subprocess.TimeoutExpired:
                 if end:
                     subprocess.run(end, **quiet)
             api = scoring(course, Path(stage))
-            for name in sorted(
-                path.name for path in (course / "submitted" / student).iterdir() if path.is_dir()
-            ):
-                if name not in released or not coursework.STUDENT.fullmatch(student):
-                    wrong = "no such assignment, or no name for a student"
-                    failures.append(coursework.Failure(student, name, wrong))
-                    continue
+            for name in [folder.name for folder in theirs]:
                 coursework.forget(course, name, student)
                 wrong = brought_back(box, student, name, Path(stage))
                 if (Path(stage) / student / name).is_dir():
@@ -214,12 +232,15 @@ def grade(course: Path, commands, *, minutes: int) -> tuple[Path, list[coursewor
                 if wrong:
                     failures.append(coursework.Failure(student, name, wrong))
                 rows.append(coursework.row_of(course, student, name, wrong))
-    path = course / "grades.csv"
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, coursework.COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path, failures
+    return coursework.write_table(course, rows), failures
+
+
+def tried(commands) -> None:
+    """Start an empty box, in which grading says that there is nothing. Raises: RuntimeError: it does not start."""
+    with thrown_away() as box:
+        ran = subprocess.run(commands(box)[0], capture_output=True, text=True, errors="replace")
+    if "has nothing in release" not in ran.stderr:
+        raise RuntimeError(f"a box does not start: {ran.stderr.strip()[-500:]}")
 
 
 def data_folder() -> Path:
@@ -228,7 +249,7 @@ def data_folder() -> Path:
 
     if not (found := find_fashion_mnist()):
         raise FileNotFoundError("Fashion-MNIST is not here, and a box has no network: make data")
-    return found
+    return found.absolute()  # a container takes a relative one for the name of a volume
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -256,10 +277,9 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if not shutil.which(given.engine):
             raise FileNotFoundError(f"{given.engine} is not installed, expected one of {', '.join(ENGINES)}")
-        if given.engine == "bwrap":  # some systems let only root make such boxes
-            subprocess.run(["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"], check=True)
-        else:
+        if given.engine != "bwrap":
             image(given.engine)
+        tried(commands)  # some systems let only root make a box
         path, failures = grade(given.course, commands, minutes=given.minutes)
     except (OSError, RuntimeError, ValueError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)

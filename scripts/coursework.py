@@ -9,8 +9,8 @@ COURSE/submitted/STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb. Scores, and what was given
 formgrader`), are kept in COURSE/gradebook.db.
 
 A submission runs with the rights of whoever grades it. It can read and write whatever that user can, the sources and
-the gradebook too, and can replace what the hidden tests call in torch itself. So grade in a container without network,
-look at what comes out of it, and let nobody's grade hang on these tests alone.
+the gradebook too, and can replace what the hidden tests call in torch itself. So grade what others hand in by
+contained.py, and let nobody's grade hang on these tests alone.
 """
 
 import argparse
@@ -44,6 +44,7 @@ PLANTED = re.compile(r"^(\s*)MUTANTS = \"(.*)\"$", re.MULTILINE)
 STUDENT = re.compile(r"[\w.@+-]+")
 TOOLS = "tools"  # the cell of what tests compare with
 TIMEOUT = 60  # seconds a cell
+COLUMNS = ("student", "assignment", "score", "of", "tests", "written", "to_grade_by_hand", "remark")
 
 
 class Failure(NamedTuple):
@@ -75,7 +76,7 @@ def config_of(course: Path, *, timeout: int = TIMEOUT) -> Config:
         os.environ["PATH"] = os.pathsep.join((here, os.environ["PATH"]))
     steps = list(Autograde.autograde_preprocessors.default_args[0])
     config = Config()
-    config.CourseDirectory.root = str(course)
+    config.CourseDirectory.root = str(course.absolute())
     config.CourseDirectory.course_id = "imagegen"
     config.ExecutePreprocessor.timeout = timeout
     config.ExecutePreprocessor.interrupt_on_timeout = True
@@ -193,7 +194,7 @@ def staged(path: Path, target: Path, released: Path) -> str:
     """Copy a handed-in notebook, without what steers its execution; return which graded cells are missing, in words.
 
     Only the notebook is taken, as a file beside it could stand for a library. Of a cell's metadata nbgrader's is kept:
-    by a tag a cell would not be executed. Raises: OSError, ValueError: it cannot be read.
+    by a tag a cell would not be executed. Raises: any Exception: it cannot be read as a notebook.
     """
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
@@ -207,7 +208,8 @@ def staged(path: Path, target: Path, released: Path) -> str:
 
 
 def forget(course: Path, name: str, student: str) -> None:
-    """Take back the scores that tests gave this student before; those that were given by hand stay."""
+    """Take back the notebook and the scores that tests gave this student before; what was given by hand stays."""
+    shutil.rmtree(course / "autograded" / student / name, ignore_errors=True)
     with database(course) as book:
         try:
             submission = book.find_submission(name, student)
@@ -219,6 +221,11 @@ def forget(course: Path, name: str, student: str) -> None:
         book.db.commit()
 
 
+def plain(text: str) -> str:
+    """Return a program's words as a remark: one short line, which no spreadsheet takes for a formula."""
+    return "".join(letter for letter in text if letter.isprintable())[:300].lstrip("=+-@ ")
+
+
 def grade_one(api: NbGraderAPI, course: Path, stage: Path, path: Path) -> str:
     """Grade one submission; return what went wrong, in words, or ""."""
     name, student = path.stem, path.parents[1].name
@@ -227,15 +234,42 @@ def grade_one(api: NbGraderAPI, course: Path, stage: Path, path: Path) -> str:
         return f"there is no {path.name}"
     try:
         missing = staged(path, stage / student / name / path.name, course / "release" / name / path.name)
-    except (OSError, ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
-        return f"it cannot be read: {str(error)[:100]}"
+    except Exception as error:  # of a file in which anything may stand
+        return f"it cannot be read: {plain(str(error))[:100]}"
     answer = api.autograde(name, student, force=True, create=True)
     if not answer["success"]:
         lines = [
             line.strip() for line in (answer["log"] or "").splitlines() if re.match(r"\s*[\w.]+Error\b", line)
         ]
-        return f"it could not be run to its end: {lines[-1] if lines else answer.get('error')}"
+        return plain(f"it could not be run to its end: {lines[-1] if lines else answer.get('error')}")
     return missing
+
+
+def submissions(course: Path) -> tuple[list[Path], list[Failure]]:
+    """Return the folders STUDENT/ASSIGNMENT of what was handed in, and those that cannot be one.
+
+    Raises: FileNotFoundError: nothing was released, or nothing handed in.
+    """
+    released = {path.name for path in (course / "release").glob("*") if path.is_dir()}
+    folders = sorted(path for path in (course / "submitted").glob("*/*") if path.is_dir())
+    if not released or not folders:
+        what = "submitted/STUDENT/ASSIGNMENT" if released else "release, see `release`"
+        raise FileNotFoundError(f"{course} has nothing in {what}")
+    good = [path for path in folders if path.name in released and STUDENT.fullmatch(path.parent.name)]
+    wrong = "no such assignment, or no name for a student"
+    return good, [Failure(path.parent.name, path.name, wrong) for path in folders if path not in good]
+
+
+def write_table(course: Path, rows: list[dict]) -> Path:
+    """Write COURSE/grades.csv, whole or not at all; return its path."""
+    path = course / "grades.csv"
+    part = path.with_suffix(".part")
+    with open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(part, path)
+    return path
 
 
 def grade(course: Path = COURSE, *, timeout: int = TIMEOUT) -> tuple[Path, list[Failure]]:
@@ -244,37 +278,24 @@ def grade(course: Path = COURSE, *, timeout: int = TIMEOUT) -> tuple[Path, list[
     One that fails does not stop the others: it has no score, and its row says why.
     Raises: FileNotFoundError: nothing was released, or nothing handed in.
     """
-    released = sorted(path.name for path in (course / "release").glob("*") if path.is_dir())
-    folders = sorted(path for path in (course / "submitted").glob("*/*") if path.is_dir())
-    if not released or not folders:
-        what = "submitted/STUDENT/ASSIGNMENT" if released else "release, see `release`"
-        raise FileNotFoundError(f"{course} has nothing in {what}")
-    failures, rows = [], []
+    (folders, failures), rows = submissions(course), []
     with tempfile.TemporaryDirectory() as stage:
         config = config_of(course, timeout=timeout)
         config.CourseDirectory.submitted_directory = stage
         api = NbGraderAPI(config=config)
         for folder in folders:
             student, name = folder.parent.name, folder.name
-            if name not in released or not STUDENT.fullmatch(student):
-                failures.append(Failure(student, name, "no such assignment, or no name for a student"))
-                continue
             if wrong := grade_one(api, course, Path(stage), folder / f"{name}.ipynb"):
                 failures.append(Failure(student, name, wrong))
             rows.append(row_of(course, student, name, wrong))
-    path = course / "grades.csv"
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path, failures
-
-
-COLUMNS = ("student", "assignment", "score", "of", "tests", "written", "to_grade_by_hand", "remark")
+    return write_table(course, rows), failures
 
 
 def row_of(course: Path, student: str, name: str, remark: str) -> dict[str, str | float | int]:
-    """Return a student's row: the score of tests and of written answers; empty where no test was run."""
+    """Return a student's row: the score of tests and of written answers; empty where no test was run.
+
+    Points that were given by hand, for a test too, stand in the place of what the test gave.
+    """
     row: dict[str, str | float | int] = dict.fromkeys(COLUMNS, "")
     row |= {"student": student, "assignment": name, "remark": remark}
     with database(course) as book:
@@ -283,12 +304,12 @@ def row_of(course: Path, student: str, name: str, remark: str) -> dict[str, str 
             (notebook,) = book.find_submission(name, student).notebooks
         except (MissingEntry, ValueError):
             return row
-        tests = [g.auto_score for g in notebook.grades if g.cell_type == "code" and g.auto_score is not None]
+        ran = [g for g in notebook.grades if g.cell_type == "code"]
         written = [g for g in notebook.grades if g.cell_type != "code"]
-        by_hand = [g.manual_score for g in written if g.manual_score is not None]
         row["to_grade_by_hand"] = sum(bool(g.needs_manual_grade) for g in written)
-        if tests:
-            row |= {"tests": sum(tests), "written": sum(by_hand), "score": sum(tests) + sum(by_hand)}
+        if any(g.auto_score is not None or g.manual_score is not None for g in ran):
+            tests, by_hand = sum(g.score for g in ran), sum(g.score for g in written)
+            row |= {"tests": tests, "written": by_hand, "score": tests + by_hand}
     return row
 
 
@@ -311,7 +332,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(*release(**options), sep="\n")
             return 0
         path, failures = grade(**options)
-    except (FileNotFoundError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     print(path)

@@ -14,7 +14,6 @@ since grading enter COURSE/grades.csv.
 
 import argparse
 import csv
-import logging
 import os
 import sys
 import tempfile
@@ -33,9 +32,8 @@ LONGEST = 200  # characters of an error's text
 
 def first_line(output: nbformat.NotebookNode, secret: set[str]) -> nbformat.NotebookNode:
     """Return an error with the first line of its text in the place of the traceback, and without a test's words."""
-    text = f"{output.ename}: {output.evalue}".strip().split("\n")[0][:LONGEST]
-    if any(line in text for line in secret):
-        text = output.ename
+    tellable = (f"{output.ename}: {output.evalue}".strip().split("\n")[0], output.ename, "an error")
+    text = next(text for text in tellable if not any(line in text for line in secret))[:LONGEST]
     return nbformat.v4.new_output("error", ename=output.ename, evalue="", traceback=[text])
 
 
@@ -84,7 +82,6 @@ def feedback(course: Path = coursework.COURSE, *, show: str = "results") -> list
             nbformat.write(notebook, copy)
         config = coursework.config_of(course)
         config.CourseDirectory.autograded_directory = stage
-        config.NbGraderAPI.log_level = logging.WARNING
         api = NbGraderAPI(config=config)
         for path in graded:
             student, name = path.parts[-3:-1]
@@ -116,18 +113,19 @@ def packed(course: Path, pages: list[Path]) -> list[Path]:
 
 
 def brought_up_to_date(course: Path) -> None:
-    """Write COURSE/grades.csv anew from the gradebook; its remarks stay."""
+    """Write COURSE/grades.csv anew from the gradebook; its remarks stay.
+
+    Raises: ValueError: it has not the columns that grading gave it.
+    """
     path = course / "grades.csv"
     if not path.is_file():
         return
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = [[row[key] for key in ("student", "assignment", "remark")] for row in csv.DictReader(file)]
-    part = path.with_suffix(".part")
-    with open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, coursework.COLUMNS)
-        writer.writeheader()
-        writer.writerows(coursework.row_of(course, *row) for row in rows)
-    os.replace(part, path)
+    with open(path, newline="", encoding="utf-8-sig") as file:  # as a spreadsheet may have saved it
+        try:
+            rows = [[row[key] for key in ("student", "assignment", "remark")] for row in csv.DictReader(file)]
+        except KeyError as error:
+            raise ValueError(f"{path} has no column {error}: grade again") from error
+    coursework.write_table(course, [coursework.row_of(course, *row) for row in rows])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -229,8 +229,8 @@ def unsolved(notebook: dict) -> list[str]:
             elif FOLDED in tags(cell):
                 solution[list(solution)[-1]] += text
             continue
-        numbers = EXERCISE.findall(text) if section == "Exercises" else []
-        section = (re.findall(r"^## (.*)$", text, re.MULTILINE) or [section])[-1]
+        before, section = section, (re.findall(r"^## (.*)$", text, re.MULTILINE) or [section])[-1]
+        numbers = EXERCISE.findall(text) if "Exercises" in (before, section) else []
         for number in numbers:
             solution[number] = ""
             if len(numbers) > 1 or "*Expected:" not in text or not WORDS.search(text):

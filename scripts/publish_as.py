@@ -133,14 +133,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     for name in ("title", "author", "url"):
         parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     try:
         given = parser.parse_args(arguments)
-        changed = publish_as(given.title.strip(), given.author.strip(), given.url.strip(), root=given.root)
+        changed = publish_as(given.title.strip(), given.author.strip(), given.url.strip())
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(*(f"changed: {path.relative_to(given.root)}" for path in changed), sep="\n")
+    print(*(f"changed: {path.relative_to(ROOT)}" for path in changed), sep="\n")
     print("Now commit, push, and let the forge publish its pages from the workflow `publish`.")
     return 0
 

@@ -1,6 +1,7 @@
 """What a learning platform's zip holds goes to its students: the latest of each, nothing lost, nothing let out."""
 
 import csv
+import doctest
 import re
 import zipfile
 
@@ -101,6 +102,38 @@ def test_collecting_again_takes_what_is_later_and_nothing_else(course, tmp_path)
         assert len(collect.table(course)) == 1
     both = [tmp_path / "9.zip", tmp_path / "3.zip"]
     assert [one.zip for one in collect.collect(both, course, assignment="likelihood")[0]] == ["9.zip"]
+
+
+def test_a_number_at_the_end_of_a_name_may_be_the_assignment_s(course, tmp_path):
+    (course / "release/homework-1").mkdir()
+    files = [
+        ("a_1_5_homework-1.ipynb", "old"),
+        ("a_1_6_homework-1-1.ipynb", "new"),
+        ("b_2_7_game-1.ipynb", "b"),
+    ]
+    collect.collect([zipped(tmp_path / "canvas.zip", files)], course)
+    assert handed(course) == {("a-1", "homework-1"): "new", ("b-2", "game"): "b"}
+
+
+def test_a_folder_s_name_is_short_and_of_letters(course, tmp_path):
+    assert doctest.testmod(collect).failed == 0
+    long = "張" * 200
+    files = [(f"{long}{end}_{end}_assignsubmission_file_/game.ipynb", str(end)) for end in (1, 2)]
+    collect.collect([zipped(tmp_path / "long.zip", files)], course)
+    cut = "張" * collect.LONGEST
+    assert handed(course) == {(f"{cut}-1", "game"): "1", (f"{cut}-2", "game"): "2"}
+
+
+def test_the_table_is_read_as_a_spreadsheet_saves_it(course, tmp_path):
+    path = zipped(tmp_path / "a.zip", [("a_1_1_game.ipynb", "x")])
+    collect.collect([path], course)
+    table = course / "collected.csv"
+    before = collect.table(course)
+    table.write_text("\ufeff" + table.read_text("utf-8"), "utf-8")
+    assert collect.table(course) == before and len(before) == 1
+    table.write_text(table.read_text("utf-8").replace(",", ";"), "utf-8")
+    with pytest.raises(ValueError, match="expected .'student', 'assignment'"):
+        collect.table(course)
 
 
 def encrypted(path):

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import nbformat
@@ -10,14 +9,12 @@ import pytest
 import yaml
 from tests.test_assignments import SECRET, lines, small
 
+import course_page
 import coursework
 import notebook_form
 import publish_as
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "book/_ext"))
-
-import course_page  # noqa: E402
 
 # ---- under another name ------------------------------------------------------------------------------------------
 
@@ -176,9 +173,9 @@ def test_the_list_says_of_each_assignment_what_its_cells_say(pages):
         assert one.total("by_tests") + one.total("by_hand") == points
         assert one.total("tests") + one.total("written") == len(graded)
         assert all(part.title for part in one.parts)
-        for part in one.parts:  # the table at the top of the notebook, where it has one
-            for row in re.findall(rf"^\| {re.escape(part.title)} \| (\d+) \|$", cells[0].source, re.M):
-                assert float(row) == part.by_tests + part.by_hand, f"{name}, {part.title}"
+        for part in one.parts:  # the table at the top of the notebook
+            (row,) = re.findall(rf"^\| {re.escape(part.title)} \| (\d+) \|$", cells[0].source, re.M)
+            assert float(row) == part.by_tests + part.by_hand, f"{name}, {part.title}"
         assert f"assignment-{name}" in pages["assignments"] and f"{name}.ipynb" in pages["assignments"]
 
 

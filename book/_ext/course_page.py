@@ -162,7 +162,7 @@ def words(text: str) -> list[nodes.Node]:
 
 def link(page: str, here: str) -> nodes.Node:
     """Return a link to a chapter, with its title as text."""
-    target = addnodes.pending_xref(
+    return addnodes.pending_xref(
         "",
         nodes.inline("", ""),
         refdomain="std",
@@ -172,7 +172,6 @@ def link(page: str, here: str) -> nodes.Node:
         refwarn=True,
         refdoc=here,
     )
-    return target
 
 
 def table(head: list[str], rows: list[list], numeric: set[int]) -> nodes.Node:
@@ -295,13 +294,14 @@ class ChapterNeeds(Directive):
 def state(root: Path) -> str:
     """Return a digest of all that the directives read."""
     found = [
-        *(root / SOURCE).glob("*/*.ipynb"),
-        *(root / WEIGHTS).glob("*.safetensors"),
+        *sorted((root / SOURCE).glob("*/*.ipynb")),
+        *sorted((root / WEIGHTS).glob("*.safetensors")),
     ]
-    files = [*found, *(root / f"{page}.ipynb" for page in chapters(root))]
+    files = [*found, *(root / f"{page}.ipynb" for page in chapters(root))]  # in order
     digest = hashlib.sha256()
-    for path in sorted(files):
-        inside = path.read_bytes() if path.suffix == ".ipynb" else b""
+    for path in files:
+        notebook = path.suffix == ".ipynb"  # of weights the size is shown
+        inside = path.read_bytes() if notebook else str(path.stat().st_size).encode()
         digest.update(path.name.encode() + inside)
     return digest.hexdigest()
 

@@ -85,7 +85,7 @@ return torch.trapezoid(log_p.exp() * log_D + log_q.exp() * log_not_D, dx=dx)
             "held-gradients": """
 a, b = theta.tolist()
 x = (a * z + b).requires_grad_()
-s = data.log_density(x) - base.log_density((x - b) / a) + math.log(a)
+s = target.log_density(x) - base.log_density((x - b) / a) + math.log(a)
 (by_x,) = torch.autograd.grad(s.sum(), x)
 D = torch.sigmoid(s.detach())
 ways = torch.stack([z, torch.ones_like(z)])
@@ -195,7 +195,7 @@ return -0.5 * (log_p.exp() * softplus(-logits) + log_q.exp() * softplus(logits))
             "held-gradients": """
 moving = theta.detach().clone().requires_grad_()
 x = moving[0] * z + moving[1]
-s = data.log_density(x) - base.moved(moving).log_density(x)
+s = target.log_density(x) - base.moved(moving).log_density(x)
 losses = (w * -softplus(s)).sum(), (w * softplus(-s)).sum()
 return tuple(torch.autograd.grad(loss, moving, retain_graph=True)[0] for loss in losses)
 """,

@@ -8,5 +8,7 @@ for (const button of document.querySelectorAll('.theme-switch-button')) {
   new MutationObserver(tidy).observe(button, { childList: true, subtree: true }); // icons become drawings later on
   tidy();
 }
+// A folded cell is called by the words that stand on it.
+for (const summary of document.querySelectorAll('details.hide > summary')) summary.removeAttribute('aria-label');
 // Entries of the bibliography are read as plain text: the roles that docutils gives them are out of date.
 for (const entry of document.querySelectorAll('.citation-list, .citation-list > .citation')) entry.removeAttribute('role');

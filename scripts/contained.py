@@ -284,10 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, RuntimeError, ValueError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(path)
-    for failure in failures:
-        print(f"{failure.student}, {failure.assignment}: {failure.reason}", file=sys.stderr)
-    return 1 if failures else 0
+    return coursework.told(path, failures)
 
 
 if __name__ == "__main__":

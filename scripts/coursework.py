@@ -313,6 +313,14 @@ def row_of(course: Path, student: str, name: str, remark: str) -> dict[str, str 
     return row
 
 
+def told(path: Path, failures: list[Failure]) -> int:
+    """Print where the table lies and what could not be graded; return the exit status."""
+    print(path)
+    for failure in failures:
+        print(f"{failure.student}, {failure.assignment}: {failure.reason}", file=sys.stderr)
+    return 1 if failures else 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -335,10 +343,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, RuntimeError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(path)
-    for failure in failures:
-        print(f"{failure.student}, {failure.assignment}: {failure.reason}", file=sys.stderr)
-    return 1 if failures else 0
+    return told(path, failures)
 
 
 if __name__ == "__main__":
